@@ -1,0 +1,58 @@
+"""The methods a user chooses from, by name; each is one file and is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..errors import InputError, nearest_name
+
+_CLASSES = {
+    "fdk": "fdk:FDK",
+    "os-sart": "os_sart:OSSART",
+    "cgls": "cgls:CGLS",
+    "admm-tv": "admm_tv:ADMMTV",
+    "naf": "naf:NAF",
+}
+
+
+def names() -> list[str]:
+    """Names of all methods, classical ones first."""
+    return list(_CLASSES)
+
+
+def get(name: str):
+    """The method called `name`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, with the nearest known one.
+    """
+    if name not in _CLASSES:
+        raise InputError(f"no method {name!r}{nearest_name(name, _CLASSES)}", "unknown-method")
+    module, class_name = _CLASSES[name].split(":")
+    return getattr(import_module(f"{__name__}.{module}"), class_name)()
+
+
+def parse_options(method, values: dict):
+    """Options of `method` from names and values (strings are converted).
+
+    Raises
+    ------
+    InputError
+        For an unknown option (with the nearest known one) or a value out of its bounds.
+    """
+    from pydantic import ValidationError
+
+    known = method.Options.model_fields
+    for key in values:
+        if key not in known:
+            raise InputError(f"{method.name} has no option {key!r}{nearest_name(key, known) if known else ''}", "unknown-option")
+    try:
+        return method.Options(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{method.name}: option {option}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}", "bad-option"
+        ) from None

@@ -1,0 +1,83 @@
+"""What every reconstruction method is: a generator of states under one contract.
+
+The caller drives: it takes previews and checkpoints, cancels by not asking again, and stops when the time budget is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..grid import Grid
+from ..scan import Scan
+
+
+class MethodOptions(BaseModel):
+    """Options of a method: every field has bounds, a unit (``json_schema_extra={"unit": ...}``) and help (``description``)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a method stands.
+
+    Parameters
+    ----------
+    stage : str
+        What it is doing, for a person: "filtering", "iterating".
+    step, steps : int
+        Steps done and to do; a method that could go on for ever gives the number its options ask for.
+    volume : callable
+        Returns the present volume, mu in 1/mm, float32 [z, y, x]; called only when someone wants to look.
+    metrics : dict of str to float
+        Figures of this step: "loss", "residual".
+    checkpoint : callable or None
+        Returns named float or integer arrays from which `run(..., resume=arrays)` goes on; None where starting again is as quick.
+    """
+
+    stage: str
+    step: int
+    steps: int
+    volume: Callable[[], np.ndarray]
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
+
+
+class Method:
+    """A way from a scan to a volume. Subclasses state what they are and yield states."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    citation: ClassVar[str]
+    weights: ClassVar[tuple[str, ...]] = ()
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def run(
+        self, scan: Scan, grid: Grid, options: MethodOptions, device: str = "cpu", resume: Mapping[str, np.ndarray] | None = None
+    ) -> Iterator[State]:
+        """Yield a state after each step; the last state's volume is the result.
+
+        Parameters
+        ----------
+        scan : Scan
+            Line integrals and poses.
+        grid : Grid
+            Voxels to reconstruct.
+        options : MethodOptions
+            An instance of this method's `Options`.
+        device : str
+            "cpu" or "cuda".
+        resume : mapping, optional
+            Arrays of an earlier state's `checkpoint`.
+        """
+        raise NotImplementedError
+
+
+__all__ = ["Field", "Method", "MethodOptions", "State"]

@@ -1,0 +1,103 @@
+"""A scan: line integrals, the geometry they were measured in, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import InputError
+from .geometry import Geometry
+from .units import MU_WATER
+
+
+@dataclass
+class Scan:
+    """Measured line integrals with their geometry.
+
+    Parameters
+    ----------
+    projections : ndarray (views, v, u), float32
+        Line integrals -ln(I / I0), dimensionless.
+    geometry : Geometry
+        One pose per view.
+    photons : float or None
+        Photons per detector pixel without an object (I0); None where unknown.
+    mu_water : float
+        Attenuation of water in 1/mm that maps the reconstruction to HU.
+    provenance : dict
+        How the scan was made (JSON values).
+    """
+
+    projections: np.ndarray
+    geometry: Geometry
+    photons: float | None = None
+    mu_water: float = MU_WATER
+    provenance: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.projections = np.ascontiguousarray(self.projections, dtype=np.float32)
+        expected = (self.geometry.views, *self.geometry.detector_shape)
+        if self.projections.ndim != 3 or self.projections.shape[0] != expected[0]:
+            raise InputError(
+                f"the projection stack has {self.projections.shape[0]} views, the geometry {expected[0]}: "
+                "take out the extra poses or add the missing images",
+                "view-count",
+            )
+        if self.projections.shape != expected:
+            raise InputError(
+                f"projections of {self.projections.shape[1:]} pixels (v, u) with a geometry of {expected[1:]}: give the detector size of the stack",
+                "bad-geometry",
+            )
+        bad = np.flatnonzero(~np.isfinite(self.projections).all(axis=(1, 2)))
+        if bad.size:
+            raise InputError(
+                f"view {bad[0]} has values that are not finite ({bad.size} views in all): a dead or unexposed pixel has no logarithm; mask it or clip the intensities above 0",
+                "not-finite",
+            )
+
+    @property
+    def views(self) -> int:
+        return self.geometry.views
+
+    def subset(self, views) -> Scan:
+        """The scan with only the given views (indices, slice or boolean mask)."""
+        return Scan(self.projections[views], self.geometry[views], self.photons, self.mu_water, dict(self.provenance))
+
+    def content_hash(self) -> str:
+        """SHA-256 over projections and poses: the same data have the same hash."""
+        digest = hashlib.sha256(self.projections.tobytes())
+        for pose in (self.geometry.source, self.geometry.detector, self.geometry.u, self.geometry.v):
+            digest.update(np.ascontiguousarray(pose, dtype=np.float64).tobytes())
+        digest.update(repr((self.geometry.pixel_mm, self.mu_water)).encode())
+        return digest.hexdigest()
+
+
+def line_integrals(intensities: np.ndarray, photons: float) -> np.ndarray:
+    """-ln(I / I0) of detector intensities.
+
+    Parameters
+    ----------
+    intensities : ndarray (views, v, u)
+        Counts in the unit of `photons`.
+    photons : float
+        I0, the intensity without an object.
+
+    Raises
+    ------
+    InputError
+        Where an intensity is negative or not a number, or I0 is not positive.
+    """
+    if not photons > 0:
+        raise InputError(f"I0 is {photons}: give the positive intensity of the unattenuated beam", "bad-intensity")
+    bad = ~(intensities >= 0)
+    if bad.any():
+        view, v, u = np.argwhere(bad)[0]
+        raise InputError(
+            f"intensity {intensities[view, v, u]} at view {view}, row {v}, column {u} ({int(bad.sum())} such pixels): "
+            "intensities cannot be negative or missing; correct the dark field or mask the pixels",
+            "bad-intensity",
+        )
+    floor = min(0.5, 5e-6 * photons)  # half a count; a normalised beam (I0 = 1) has no counts
+    return -np.log(np.maximum(intensities, floor) / photons).astype(np.float32)
