@@ -1,0 +1,128 @@
+"""What a job is to do: the content of job.json.
+
+Lengths in mm, angles in degrees (a job file is an edge), arrays' sizes in the library's order: detector (v, u), offset (u, v).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..errors import InputError, nearest_name
+from .files import JOB_FILE
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    output: str = Field(description="where the result goes; written beside and renamed", min_length=1)
+    summary: str | None = Field(None, description="JSON file for the figures of the finished job")
+    seed: int | None = Field(None, ge=0, description="seed of every random number; a method's own default where not given")
+
+
+class ReconstructJob(_Job):
+    """From a scan to a volume."""
+
+    task: Literal["reconstruct"] = "reconstruct"
+    scan: str = Field(description="scan folder, or any file that a reader recognises", min_length=1)
+    method: str = Field("naf", description="name of a method")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the method by name")
+    grid: dict[str, Any] | None = Field(None, description="voxels to reconstruct, as Grid.to_dict gives them")
+    like: str | None = Field(None, description="volume whose grid the output takes")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    budget_s: float | None = Field(None, gt=0, description="stop after about this many seconds with what there is")
+    unit: Literal["HU", "1/mm"] = "HU"
+    previews: str | None = Field(None, description="folder for previews")
+    preview_interval_s: float = Field(2.0, ge=0)
+    previews_kept: int = Field(0, ge=0, description="how many of the newest previews stay; 0 = all")
+    checkpoint_interval_s: float = Field(30.0, gt=0)
+    resume: bool = Field(False, description="go on from the checkpoint beside job.json")
+
+
+class SimulateJob(_Job):
+    """From a CT to a scan."""
+
+    task: Literal["simulate"] = "simulate"
+    ct: str = Field(description="CT volume: a file that SimpleITK reads or the folder of a DICOM series", min_length=1)
+    views: int = Field(50, ge=1)
+    preset: str = "linac"
+    photons: float | None = Field(1e5, gt=0, description="photons per pixel without an object; null = no noise")
+    electronic_noise: float = Field(10.0, ge=0, description="standard deviation in photons")
+    scatter_fraction: float = Field(0.0, ge=0, lt=1)
+    mu_water: float | None = Field(None, gt=0, description="attenuation of water in 1/mm")
+    isocentre_mm: tuple[float, float, float] | None = Field(None, description="LPS; the CT's middle where not given")
+    sid_mm: float | None = Field(None, gt=0)
+    sdd_mm: float | None = Field(None, gt=0)
+    arc_deg: float | None = Field(None, gt=0, le=360)
+    start_deg: float | None = None
+    detector_shape: tuple[int, int] | None = Field(None, description="rows and columns (v, u)")
+    pixel_mm: tuple[float, float] | None = Field(None, description="pitch (dv, du)")
+    offset_mm: tuple[float, float] | None = Field(None, description="displacement of the detector (u, v)")
+
+
+JobSpec = Annotated[ReconstructJob | SimulateJob, Field(discriminator="task")]
+_ADAPTER = TypeAdapter(JobSpec)
+_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob}
+
+
+def parse_spec(values: dict, where: str = "job") -> ReconstructJob | SimulateJob:
+    """A job from the values of a job.json; `where` names the source in messages.
+
+    Raises
+    ------
+    InputError
+        For an unknown task or key (with the nearest known one), a missing or wrong value.
+    """
+    task = values.get("task") if isinstance(values, dict) else None
+    if task not in _TASKS:
+        raise InputError(f"{where}: task {task!r}; give one of {', '.join(_TASKS)}", "bad-job")
+    known = _TASKS[task].model_fields
+    for key in values:
+        if key not in known:
+            raise InputError(f"{where}: no key {key!r} in a {task} job{nearest_name(key, known)}", "bad-job")
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][1:])
+        message = first["msg"][0].lower() + first["msg"][1:]
+        value = "" if first["type"] == "missing" else f"={first['input']!r}"
+        raise InputError(f"{where}: {key}{value}: {message}", "bad-job") from None
+
+
+def read_spec(path) -> ReconstructJob | SimulateJob:
+    """The job in a job.json; relative paths in it are taken from its folder.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, is no JSON, or is no job.
+    """
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the job {path}: {error.strerror or error}", "bad-job") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a job file: {error}", "bad-job") from None
+    spec = parse_spec(values, str(path))
+    paths = {
+        key: str(path.parent / getattr(spec, key))
+        for key in ("output", "summary", "scan", "like", "previews", "ct")
+        if getattr(spec, key, None)
+    }
+    return spec.model_copy(update=paths)
+
+
+def write_spec(spec: ReconstructJob | SimulateJob, folder) -> Path:
+    """Write `spec` as job.json into `folder` (made if need be) and return its path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, beside = folder / JOB_FILE, folder / (JOB_FILE + ".tmp")
+    beside.write_text(json.dumps(spec.model_dump(mode="json"), indent=1), encoding="utf-8")
+    os.replace(beside, path)
+    return path
