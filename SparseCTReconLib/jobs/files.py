@@ -42,16 +42,19 @@ def remove(path) -> None:
 def written_beside(path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what was written there takes the name `path` at the end, or goes if that failed.
 
-    A file replaces an earlier file, a folder an earlier folder.
+    A file replaces an earlier file; a folder's files replace those of the same name in an earlier folder and leave the others alone.
     """
     path = Path(path)
     beside = temporary_name(path)
     try:
         remove(beside)
         yield beside
-        if beside.is_dir():
-            remove(path)
-        os.replace(beside, path)
+        if beside.is_dir() and path.is_dir():
+            for item in beside.iterdir():
+                os.replace(item, path / item.name)
+            beside.rmdir()
+        else:
+            os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             remove(beside)

@@ -21,7 +21,6 @@ class _Job(BaseModel):
 
     output: str = Field(description="where the result goes; written beside and renamed", min_length=1)
     summary: str | None = Field(None, description="JSON file for the figures of the finished job")
-    seed: int | None = Field(None, ge=0, description="seed of every random number; a method's own default where not given")
 
 
 class ReconstructJob(_Job):
@@ -53,6 +52,7 @@ class SimulateJob(_Job):
     photons: float | None = Field(1e5, gt=0, description="photons per pixel without an object; null = no noise")
     electronic_noise: float = Field(10.0, ge=0, description="standard deviation in photons")
     scatter_fraction: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
     mu_water: float | None = Field(None, gt=0, description="attenuation of water in 1/mm")
     isocentre_mm: tuple[float, float, float] | None = Field(None, description="LPS; the CT's middle where not given")
     sid_mm: float | None = Field(None, gt=0)
