@@ -21,7 +21,7 @@ def available_memory_bytes() -> int | None:
         return _windows_available()
     if sys.platform == "darwin":
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = [n for n in (_meminfo("MemAvailable"), _container_free()) if n is not None]
+    free = [n for n in (_proc("/proc/meminfo", "MemAvailable"), _container_free()) if n is not None]
     return min(free) if free else None
 
 
@@ -29,15 +29,18 @@ def peak_memory_bytes() -> int | None:
     """The most memory that this process has held; None where the system does not say."""
     if sys.platform == "win32":
         return _windows_peak()
+    # getrusage counts what the parent held before this process became its own; the kernel's high-water mark does not.
+    if (peak := _proc("/proc/self/status", "VmHWM")) is not None:
+        return peak
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _meminfo(key: str) -> int | None:
+def _proc(file: str, key: str) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in Path(file).read_text().splitlines():
             if line.startswith(key + ":"):
                 return int(line.split()[1]) * 1024
     return None

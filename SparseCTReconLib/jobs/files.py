@@ -1,4 +1,7 @@
-"""The files of a job's folder, and how results are written: beside their name, then renamed. Standard library only."""
+"""The files of a job's folder, and how a result gets its name: written in a hidden folder beside it, then renamed.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +17,39 @@ CANCEL_FILE = "cancel"
 LOG_FILE = "worker.log"
 
 
-def temporary_name(path) -> Path:
-    """Where a worker writes what will be `path`: beside it, with the same ending, hidden."""
+def temporary_folder(path) -> Path:
+    """Where a worker keeps what will be `path` until it is whole: a hidden folder beside it."""
     path = Path(path)
     return path.with_name(f".writing-{path.name}")
 
 
-def remove_leftovers(folder) -> None:
-    """Remove what a killed worker was writing when it ended, from the outputs that the job.json in `folder` names."""
-    with contextlib.suppress(OSError, ValueError):
-        spec = json.loads((Path(folder) / JOB_FILE).read_text(encoding="utf-8"))
-        for key in ("output", "summary"):
-            if spec.get(key):
-                remove(temporary_name(Path(folder) / spec[key]))
-
-
-def remove(path) -> None:
-    """Remove a file or a folder with all in it, if it is there."""
-    path = Path(path)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def written_beside(path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; what was written there takes the name `path` at the end, or goes if that failed.
-
-    A file replaces an earlier file; a folder's files replace those of the same name in an earlier folder and leave the others alone.
-    """
+    """Give a temporary path of the same name; the file written there becomes `path` if the block ends well and is gone otherwise."""
     path = Path(path)
-    beside = temporary_name(path)
+    folder = temporary_folder(path)
     try:
-        remove(beside)
-        yield beside
-        if beside.is_dir() and path.is_dir():
-            for item in beside.iterdir():
-                os.replace(item, path / item.name)
-            beside.rmdir()
-        else:
-            os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            remove(beside)
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path, values) -> None:
+    """Write `values` as ASCII JSON; the file appears whole."""
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(values, indent=1, allow_nan=False), encoding="ascii")
+
+
+def remove_leftovers(folder) -> None:
+    """Remove what a killed worker was writing when it ended: in the job's folder and beside the outputs that its job.json names."""
+    folder = Path(folder)
+    with contextlib.suppress(OSError, ValueError):
+        spec = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+        for key in ("output", "summary"):
+            if spec.get(key):
+                shutil.rmtree(temporary_folder(folder / spec[key]), ignore_errors=True)
+        for place in filter(None, [folder, spec.get("previews") and folder / spec["previews"]]):
+            for left in place.glob(".writing-*"):
+                shutil.rmtree(left, ignore_errors=True)

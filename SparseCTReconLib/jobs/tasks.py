@@ -1,0 +1,256 @@
+"""What a worker does: simulate a scan, or drive a method's states to a volume."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import formats
+from .. import simulate as simulate_scan
+from ..errors import InputError
+from ..grid import Grid, Volume
+from ..machine import peak_memory_bytes
+from ..methods.base import State
+from ..methods.reconstruct import PREFIX, Reconstruction, prepare, to_unit
+from . import checkpoint
+from .events import EventWriter
+from .files import temporary_folder, write_json, written_beside
+from .spec import ReconstructJob, SimulateJob
+from .watch import Cancelled, Watch
+
+VOLUME_SUFFIXES = (".nrrd", ".mha", ".nii", ".nii.gz")
+
+
+def simulate(spec: SimulateJob, say: EventWriter, watch: Watch) -> None:
+    """Simulate the scan of `spec` and write its folder."""
+    check_place(spec.output)
+    start = time.monotonic()
+    say("started", pid=os.getpid(), task="simulate", method=None, device="cpu", backend=None, grid=None)
+    say("stage", name="reading the CT")
+    ct = formats.read_ct(spec.ct)
+    watch.check()
+    say("stage", name="simulating")
+    scan = simulate_scan(ct, spec.views, **_simulate_arguments(spec))
+    watch.check()
+    say("stage", name="writing the scan")
+    formats.write_scan(scan, spec.output)
+    facts = {"views": scan.views, "detector_shape": list(scan.geometry.detector_shape), "provenance": scan.provenance}
+    _finish(spec.output, spec.summary, facts | _cost(time.monotonic() - start), say)
+
+
+def _simulate_arguments(spec: SimulateJob) -> dict:
+    names = ("preset", "photons", "electronic_noise", "scatter_fraction", "seed")
+    changes = ("isocentre_mm", "mu_water", "sid_mm", "sdd_mm", "detector_shape", "pixel_mm", "offset_mm")
+    arguments = {name: getattr(spec, name) for name in names}
+    arguments |= {name: getattr(spec, name) for name in changes if getattr(spec, name) is not None}
+    angles = {"arc_rad": spec.arc_deg, "start_rad": spec.start_deg}
+    return arguments | {name: math.radians(value) for name, value in angles.items() if value is not None}
+
+
+def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
+    """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
+    check_place(spec.output, VOLUME_SUFFIXES)
+    say("stage", name="reading the scan")
+    scan = formats.read_scan(spec.scan)
+    job = prepare(scan, spec.method, _grid(spec), spec.device, spec.options)
+    before = _checkpoint(job, folder, resume, say)
+    say("started", pid=os.getpid(), task="reconstruct", method=spec.method, device=job.device, backend=job.backend, grid=job.grid.to_dict())
+    state, seconds = Drive(job, spec, folder, say, watch, before).run()
+    say("stage", name="writing the volume")
+    volume = job.volume(state, seconds, spec.unit)
+    watch.check()
+    with written_beside(spec.output) as beside:
+        formats.write_volume(volume, beside)
+    checkpoint.remove(folder)
+    facts = {
+        "method": job.method.name,
+        "device": job.device,
+        "backend": job.backend,
+        "options": job.options.model_dump(mode="json"),
+        "unit": spec.unit,
+        "grid": job.grid.to_dict(),
+        "step": state.step,
+        "steps": state.steps,
+        "reprojection_residual": float(volume.attributes[PREFIX + "reprojection_residual"]),
+    }
+    _finish(spec.output, spec.summary, facts | _cost(seconds), say)
+
+
+def _grid(spec: ReconstructJob) -> Grid | None:
+    if spec.like:
+        return formats.read_volume(spec.like).grid
+    try:
+        return Grid.from_dict(spec.grid) if spec.grid else None
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the job's grid is incomplete ({error}): give size, spacing_mm, origin_mm and direction", "bad-job") from None
+
+
+def identity(job: Reconstruction) -> dict:
+    """What a job must have in common with one that goes on from its checkpoint."""
+    grid = job.grid.to_dict()
+    return {
+        "method": job.method.name,
+        "scan": job.scan_hash,
+        "grid": {key: [round(value, 6) for value in grid[key]] for key in grid},
+        "options": job.options.model_dump(mode="json"),
+    }
+
+
+def _checkpoint(job: Reconstruction, folder: Path, resume: bool, say: EventWriter) -> checkpoint.Checkpoint | None:
+    if not resume:
+        checkpoint.remove(folder)
+        return None
+    found = checkpoint.load(folder, identity(job))
+    if found:
+        say("log", message=f"going on from step {found.step}", level="INFO")
+    else:
+        say("warning", message="there is no checkpoint to go on from: starting from the beginning")
+    return found
+
+
+@dataclass
+class Drive:
+    """Drives a reconstruction's states: progress, previews, checkpoints, cancellation."""
+
+    job: Reconstruction
+    spec: ReconstructJob
+    folder: Path
+    say: EventWriter
+    watch: Watch
+    before: checkpoint.Checkpoint | None = None
+    clock: Callable[[], float] = time.monotonic
+    _due: dict[str, float] = field(default_factory=dict)
+    _previews: list[Path] = field(default_factory=list)
+    _stage: str = ""
+    _first: tuple[float, int] | None = None
+
+    def run(self) -> tuple[State, float]:
+        """Return the last state and the seconds it took, those before a resumed checkpoint included."""
+        earlier = self.before.seconds if self.before else 0.0
+        start = self.clock()
+        self._due = {"preview": start, "checkpoint": start + self.spec.checkpoint_interval_s}
+        state = None
+        for state in self.job.states(self.spec.budget_s, self.before.arrays if self.before else None):
+            self.watch.step = state.step
+            self._tell(state, self.clock() - start)
+            self._stop_if_asked(state, earlier + self.clock() - start)
+            self._look(state)
+            self._save_if_due(state, earlier + self.clock() - start)
+        self._tell(state, self.clock() - start, last=True)
+        return state, earlier + self.clock() - start
+
+    def _tell(self, state: State, elapsed_s: float, last: bool = False) -> None:
+        if state.stage != self._stage:
+            self._stage = state.stage
+            self.say("stage", name=state.stage)
+        if self._first is None:
+            self._first = (elapsed_s, state.step)
+        if not last and not self._is_due("progress", 0.1):
+            return
+        remaining = self._remaining(state, elapsed_s)
+        fraction = 1.0 if last else min(1.0, elapsed_s / (elapsed_s + remaining) if remaining is not None else state.step / state.steps)
+        self.say(
+            "progress",
+            stage=state.stage,
+            step=state.step,
+            steps=state.steps,
+            fraction=round(fraction, 4),
+            elapsed_s=round(elapsed_s, 2),
+            remaining_s=0.0 if last else remaining,
+        )
+        if state.metrics:
+            self.say("metric", step=state.step, values=state.metrics)
+
+    def _remaining(self, state: State, elapsed_s: float) -> float | None:
+        """Seconds to go at the pace since the first state, whose time holds the compilation of kernels."""
+        first_s, first_step = self._first
+        left = None
+        if state.step > first_step:
+            left = (elapsed_s - first_s) / (state.step - first_step) * (state.steps - state.step)
+        if self.spec.budget_s is not None:
+            budget = max(0.0, self.spec.budget_s - elapsed_s)
+            left = budget if left is None else min(left, budget)
+        return None if left is None else round(left, 2)
+
+    def _is_due(self, what: str, interval_s: float) -> bool:
+        now = self.clock()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + interval_s
+        return True
+
+    def _stop_if_asked(self, state: State, seconds: float) -> None:
+        try:
+            self.watch.check()
+        except Cancelled:
+            self._save(state, seconds)
+            raise
+
+    def _save_if_due(self, state: State, seconds: float) -> None:
+        if self._is_due("checkpoint", self.spec.checkpoint_interval_s):
+            self._save(state, seconds)
+
+    def _save(self, state: State, seconds: float) -> None:
+        if state.checkpoint is not None:
+            checkpoint.save(self.folder, checkpoint.Checkpoint(state.checkpoint(), state.step, seconds), identity(self.job))
+            self.watch.resumable = True
+
+    def _look(self, state: State) -> None:
+        """Write a preview if one is due; looking takes at most about a tenth of the time."""
+        if not self.spec.previews or not self._is_due("preview", self.spec.preview_interval_s):
+            return
+        start = self.clock()
+        path = Path(self.spec.previews) / f"step-{state.step:06d}.nrrd"
+        array = to_unit(state.volume(), self.spec.unit, self.job.scan.mu_water)
+        with written_beside(path) as beside:
+            formats.write_volume(Volume(array, self.job.grid, {PREFIX + "step": str(state.step)}, self.spec.unit), beside)
+        self.say("preview", path=str(path), step=state.step)
+        self._forget_old_previews(path)
+        self._due["preview"] = self.clock() + max(self.spec.preview_interval_s, 10 * (self.clock() - start))
+
+    def _forget_old_previews(self, newest: Path) -> None:
+        self._previews.append(newest)
+        if self.spec.previews_kept:
+            while len(self._previews) > self.spec.previews_kept:
+                self._previews.pop(0).unlink(missing_ok=True)
+
+
+def check_place(path, suffixes: tuple[str, ...] = ()) -> None:
+    """Refuse, before the work, an output of an unknown kind or in a place that cannot be written.
+
+    Raises
+    ------
+    InputError
+        With the reason and the way out.
+    """
+    path = Path(path)
+    if suffixes and not path.name.lower().endswith(suffixes):
+        raise InputError(f"{path}: a volume is written as {', '.join(suffixes)}; give one of these endings", "bad-output")
+    if suffixes and path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file", "bad-output")
+    folder = temporary_folder(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place", "unwritable") from None
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(folder)
+
+
+def _cost(seconds: float) -> dict:
+    peak = peak_memory_bytes()
+    return {"seconds": round(seconds, 3), "peak_memory_mb": None if peak is None else round(peak / 1e6, 1)}
+
+
+def _finish(path, summary: str | None, facts: dict, say: EventWriter) -> None:
+    facts = {**facts, "output": str(path)}
+    if summary:
+        write_json(summary, facts)
+    say("done", path=str(path), summary=facts)

@@ -1,0 +1,73 @@
+"""The worker's own watch: a thread that says the worker lives and looks whether it is to stop. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from .events import EventWriter
+from .files import CANCEL_FILE, remove_leftovers
+
+CANCELLED_EXIT = 3
+_LOOK_S, _HEARTBEAT_S, _PATIENCE_S = 0.2, 0.8, 4.0
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+class Cancelled(BaseException):
+    """The job is to stop: a cancel file, a signal, or a parent that has gone."""
+
+
+class Watch:
+    """Heartbeats and cancellation of a worker.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's folder, where a file `cancel` may appear.
+    say : EventWriter
+        Where the heartbeats go.
+    """
+
+    def __init__(self, folder: Path, say: EventWriter):
+        self._folder, self._say = folder, say
+        self._asked: float | None = None
+        self._over = threading.Event()
+        self.step: int | None = None
+        """The last step that was done."""
+        self.resumable = False
+        """Whether a checkpoint has been written."""
+
+    def start(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # Blocked here and looked at by the thread: a handler would have to wait for a long call in C to return.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the job is to stop."""
+        self._look()
+        if self._asked is not None:
+            raise Cancelled
+
+    def _look(self) -> None:
+        pending = signal.sigpending() & _SIGNALS if hasattr(signal, "sigpending") else ()
+        if self._asked is None and (pending or self._say.lost or (self._folder / CANCEL_FILE).exists()):
+            self._asked = time.monotonic()
+
+    def _run(self) -> None:
+        pid, last = os.getpid(), float("-inf")
+        while not self._over.wait(_LOOK_S):
+            if time.monotonic() - last >= _HEARTBEAT_S:
+                self._say("heartbeat", pid=pid)
+                last = time.monotonic()
+            self._look()
+            if self._asked is not None and time.monotonic() - self._asked > _PATIENCE_S:
+                remove_leftovers(self._folder)
+                self._say("cancelled", step=self.step, resumable=self.resumable)
+                os._exit(CANCELLED_EXIT)
