@@ -1,0 +1,116 @@
+"""Readers and writers: CT volumes and scans, from whatever file they are in.
+
+A scan format is a module with `recognises(path) -> bool` and `read(path) -> Scan`; one line in `SCAN_FORMATS` makes it known. SimpleITK
+is imported when a function needs it, not before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..errors import InputError
+from ..grid import Volume
+from ..scan import Scan
+
+SCAN_FORMATS = {
+    "a scan folder (geometry.xml and projections.mha or .nrrd, with or without scan.json)": "scan_folder",
+}
+"""What a user may call each format, and the module that reads it; asked in this order."""
+
+
+def read_volume(path) -> Volume:
+    """A volume from an NRRD, NIfTI or MetaImage file, a folder with a DICOM series, or one file of that series.
+
+    Parameters
+    ----------
+    path : str or Path
+        File or folder. Of several series in a folder the one with most slices is read, which the log says.
+
+    Returns
+    -------
+    Volume
+        float32 [z, y, x] on its grid in patient LPS, in HU unless the header says 1/mm.
+
+    Raises
+    ------
+    InputError
+        Where nothing readable is there, or slices are missing, tilted or doubled.
+    """
+    from . import ct
+
+    return ct.read(path)
+
+
+def read_ct(path) -> Volume:
+    """`read_volume`, and a check that the values can be Hounsfield units.
+
+    Raises
+    ------
+    InputError
+        For an MR, a label map, a normalised image or anything else that is no CT in HU.
+    """
+    from . import ct
+
+    volume = ct.read(path)
+    ct.check_hounsfield(volume, path)
+    return volume
+
+
+def write_volume(volume: Volume, path, compressed: bool = False) -> None:
+    """Write `volume` as .nrrd, .mha, .nii or .nii.gz; it appears under its name whole or not at all.
+
+    Parameters
+    ----------
+    volume : Volume
+        Written as float32. NRRD and MetaImage headers carry its attributes and unit; NIfTI has no place for them.
+    path : str or Path
+        Missing folders are made.
+    compressed : bool
+        Compress NRRD and MetaImage; .nii.gz always is.
+
+    Raises
+    ------
+    InputError
+        For another ending or a place that cannot be written.
+    """
+    from . import ct
+
+    ct.write(volume, path, compressed)
+
+
+def read_scan(path) -> Scan:
+    """A scan from a scan folder or from any file that a reader in `SCAN_FORMATS` recognises.
+
+    Raises
+    ------
+    InputError
+        Where no reader recognises `path`, or what it holds is incomplete or inconsistent.
+    """
+    from .files import existing
+
+    path = existing(path)
+    for module in SCAN_FORMATS.values():
+        reader = import_module(f"{__name__}.{module}")
+        if reader.recognises(path):
+            return reader.read(path)
+    raise InputError(f"{path} is no scan: give {' or '.join(SCAN_FORMATS)}", "not-a-scan")
+
+
+def write_scan(scan: Scan, folder) -> None:
+    """Write `scan` as a scan folder, which appears under its name whole or not at all.
+
+    Parameters
+    ----------
+    scan : Scan
+        Written as line integrals with its RTK geometry and scan.json.
+    folder : str or Path
+        A new or empty folder, or a scan folder, whose scan is replaced.
+
+    Raises
+    ------
+    InputError
+        Where `folder` is something else or cannot be written.
+    """
+    from . import scan_folder
+
+    scan_folder.write(scan, folder)
