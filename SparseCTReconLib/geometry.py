@@ -13,7 +13,7 @@ import numpy as np
 from .errors import InputError, nearest_name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
     """Poses of source and detector.
 
@@ -179,15 +179,23 @@ class Geometry:
         return (np.arange(nv) - (nv - 1) / 2) * dv, (np.arange(nu) - (nu - 1) / 2) * du
 
     def field_of_view(self) -> tuple[float, float]:
-        """Radius and half height in mm of the cylinder about the isocentre that every view (or its opposite) sees."""
+        """Radius in mm of the disc about the isocentre that every view sees whole, and half height in mm of what every view sees of its axis.
+
+        On a full circle, half of the disc in each view is enough: the opposite view sees the other half. Either is 0 where the detector
+        misses the isocentre.
+        """
         (nv, nu), (dv, du) = self.detector_shape, self.pixel_mm
         point = self.principal_point_mm
-        magnification = self.sdd_mm / self.sid_mm
-        half_fan = nu * du / 2 + (np.abs(point[:, 0]) if self.is_full_circle() else -np.abs(point[:, 0]))
-        fan_angle = np.arctan2(half_fan, self.sdd_mm)
-        radius = float((self.sid_mm * np.sin(np.maximum(fan_angle, 0))).min())
-        half_height = float(((nv * dv / 2 - np.abs(point[:, 1])) / magnification).min())
-        return radius, half_height
+        centre = np.asarray(self.isocentre_mm) - self.source
+        distances = []
+        for edge in (-nu * du / 2, nu * du / 2):
+            ray = self.detector + edge * self.u + point[:, 1:] * self.v - self.source
+            distance = np.linalg.norm(np.cross(centre, ray), axis=1) / np.linalg.norm(ray, axis=1)
+            distances.append(np.where(edge * (edge - point[:, 0]) > 0, distance, 0.0))
+        near, far = np.minimum(*distances), np.maximum(*distances)
+        radius = np.where(near > 0, far, 0.0) if self.is_full_circle() else near
+        half_height = (nv * dv / 2 - np.abs(point[:, 1])) * self.sid_mm / self.sdd_mm
+        return float(radius.min()), max(0.0, float(half_height.min()))
 
     def is_full_circle(self) -> bool:
         """Whether the largest gap between neighbouring gantry angles is no wider than twice the mean gap of a full circle."""
@@ -230,7 +238,9 @@ def default_grid(geometry: Geometry, voxels: int = 128):
 
     radius, half_height = geometry.field_of_view()
     if radius <= 0 or half_height <= 0:
-        raise InputError("no point is seen by every view: the detector misses the isocentre; give the grid's size and spacing", "bad-geometry")
+        raise InputError(
+            "no point is seen by every view: the detector misses the isocentre; give the grid's size and spacing", "bad-geometry"
+        )
     spacing = 2 * radius / voxels
     slices = max(1, round(2 * half_height / spacing))
     return Grid.centred((voxels, voxels, slices), (spacing,) * 3, geometry.isocentre_mm)

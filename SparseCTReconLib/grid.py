@@ -13,7 +13,7 @@ import numpy as np
 from .errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """A rectilinear voxel grid in patient LPS.
 
@@ -32,7 +32,7 @@ class Grid:
     size: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
-    direction: np.ndarray = field(default_factory=lambda: np.eye(3), compare=False)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3))
 
     def __post_init__(self):
         size = tuple(int(n) for n in self.size)
@@ -50,6 +50,15 @@ class Grid:
         direction.setflags(write=False)
         for name, value in (("size", size), ("spacing_mm", spacing), ("origin_mm", origin), ("direction", direction)):
             object.__setattr__(self, name, value)
+
+    def _key(self) -> tuple:
+        return self.size, self.spacing_mm, self.origin_mm, tuple((self.direction + 0.0).ravel())
+
+    def __eq__(self, other):
+        return self._key() == other._key() if isinstance(other, Grid) else NotImplemented
+
+    def __hash__(self):
+        return hash(self._key())
 
     @classmethod
     def centred(cls, size: Sequence[int], spacing_mm: Sequence[float], centre_mm: Sequence[float] = (0, 0, 0)) -> Grid:
@@ -130,5 +139,7 @@ class Volume:
 
     def __post_init__(self):
         self.array = np.asarray(self.array)
+        if self.unit not in ("HU", "1/mm"):
+            raise InputError(f"volume in {self.unit!r}: known units are 'HU' and '1/mm'", "bad-unit")
         if self.array.shape != self.grid.shape:
             raise InputError(f"volume of shape {self.array.shape} on a grid of shape {self.grid.shape} (z, y, x)", "bad-grid")

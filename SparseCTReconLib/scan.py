@@ -39,7 +39,9 @@ class Scan:
     def __post_init__(self):
         self.projections = np.ascontiguousarray(self.projections, dtype=np.float32)
         expected = (self.geometry.views, *self.geometry.detector_shape)
-        if self.projections.ndim != 3 or self.projections.shape[0] != expected[0]:
+        if self.projections.ndim != 3:
+            raise InputError(f"projections of shape {self.projections.shape}: give an array (views, v, u)", "bad-geometry")
+        if self.projections.shape[0] != expected[0]:
             raise InputError(
                 f"the projection stack has {self.projections.shape[0]} views, the geometry {expected[0]}: "
                 "take out the extra poses or add the missing images",
@@ -56,20 +58,25 @@ class Scan:
                 f"view {bad[0]} has values that are not finite ({bad.size} views in all): a dead or unexposed pixel has no logarithm; mask it or clip the intensities above 0",
                 "not-finite",
             )
+        if not (np.isfinite(self.mu_water) and self.mu_water > 0):
+            raise InputError(f"attenuation of water {self.mu_water} 1/mm: give a positive number, 0.02 for about 70 keV", "bad-input")
+        if self.photons is not None and not (np.isfinite(self.photons) and self.photons > 0):
+            raise InputError(f"{self.photons} photons per pixel: give a positive number, or None where it is unknown", "bad-intensity")
 
     @property
     def views(self) -> int:
         return self.geometry.views
 
     def subset(self, views) -> Scan:
-        """The scan with only the given views (indices, slice or boolean mask)."""
-        return Scan(self.projections[views], self.geometry[views], self.photons, self.mu_water, dict(self.provenance))
+        """The scan with only the given views (an index, indices, slice or boolean mask)."""
+        projections = self.projections[views].reshape(-1, *self.geometry.detector_shape)
+        return Scan(projections, self.geometry[views], self.photons, self.mu_water, dict(self.provenance))
 
     def content_hash(self) -> str:
-        """SHA-256 over projections and poses: the same data have the same hash."""
+        """SHA-256 over projections and poses to a micrometre: the same data have the same hash, also after writing and reading."""
         digest = hashlib.sha256(self.projections.tobytes())
-        for pose in (self.geometry.source, self.geometry.detector, self.geometry.u, self.geometry.v):
-            digest.update(np.ascontiguousarray(pose, dtype=np.float64).tobytes())
+        for pose, digits in ((self.geometry.source, 3), (self.geometry.detector, 3), (self.geometry.u, 6), (self.geometry.v, 6)):
+            digest.update((np.round(pose, digits) + 0.0).tobytes())
         digest.update(repr((self.geometry.pixel_mm, self.mu_water)).encode())
         return digest.hexdigest()
 
@@ -89,14 +96,14 @@ def line_integrals(intensities: np.ndarray, photons: float) -> np.ndarray:
     InputError
         Where an intensity is negative or not a number, or I0 is not positive.
     """
-    if not photons > 0:
+    if not (np.isfinite(photons) and photons > 0):
         raise InputError(f"I0 is {photons}: give the positive intensity of the unattenuated beam", "bad-intensity")
-    bad = ~(intensities >= 0)
+    bad = ~((intensities >= 0) & np.isfinite(intensities))
     if bad.any():
         view, v, u = np.argwhere(bad)[0]
         raise InputError(
             f"intensity {intensities[view, v, u]} at view {view}, row {v}, column {u} ({int(bad.sum())} such pixels): "
-            "intensities cannot be negative or missing; correct the dark field or mask the pixels",
+            "intensities cannot be negative, infinite or missing; correct the dark field or mask the pixels",
             "bad-intensity",
         )
     floor = min(0.5, 5e-6 * photons)  # half a count; a normalised beam (I0 = 1) has no counts
