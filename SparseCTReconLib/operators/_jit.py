@@ -1,0 +1,110 @@
+"""Compiled CPU kernels: numba without the interpreter lock, run on a pool of threads, cached for every later process.
+
+Kernels take a range (start, stop) of independent work; `run_threaded` hands ranges to the pool. The cache lies in the user's cache
+folder, since an installed package may be read-only and a package's update must not leave stale code behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+
+from .. import __version__
+
+log = logging.getLogger("SparseCTReconLib.kernels")
+
+_SIGNATURES_SEEN: set = set()
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pool_lock = threading.Lock()
+
+
+def cache_folder() -> Path:
+    """The user's folder of compiled kernels; the environment variable SPARSECTRECON_CACHE moves it."""
+    if moved := os.environ.get("SPARSECTRECON_CACHE"):
+        base = Path(moved)
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "sparsectrecon"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches" / "sparsectrecon"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
+    return base / f"kernels-{__version__}"
+
+
+def kernel(function=None, *, inline: bool = False):
+    """Compile `function` without the interpreter lock; `inline` for small helpers, which the
+    kernel that calls them caches with itself."""
+    if function is None:
+        return lambda f: kernel(f, inline=inline)
+    if inline:
+        return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
+    previous = numba.config.CACHE_DIR
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        numba.config.CACHE_DIR = str(folder)
+        return numba.njit(nogil=True, cache=True, fastmath=FAST_MATH, error_model="numpy")(function)
+    except OSError as error:
+        log.warning("kernels cannot be cached in %s (%s): every process will compile them", cache_folder(), error)
+        return numba.njit(nogil=True, fastmath=FAST_MATH, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
+"""No assumption that numbers are finite: a NaN must stay one."""
+
+
+def threads() -> int:
+    """Threads that kernels use: those that torch uses."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def run_threaded(compiled, count: int, *arguments, chunk: int | None = None) -> None:
+    """Call ``compiled(start, stop, *arguments)`` for ranges that cover ``range(count)``.
+
+    Parameters
+    ----------
+    compiled : kernel
+        Writes to places that belong to its range alone.
+    count : int
+        Number of independent pieces of work.
+    chunk : int, optional
+        Pieces per call; by default eight calls per thread, which evens out ranges of unequal cost.
+    """
+    workers = threads()
+    chunk = chunk or max(1, -(-count // (8 * workers)))
+    ranges = [(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+    if not ranges:
+        return
+    _announce(compiled)
+    compiled(*ranges[0], *arguments)
+    if workers == 1:
+        for start, stop in ranges[1:]:
+            compiled(start, stop, *arguments)
+        return
+    for _ in _pool(workers).map(lambda r: compiled(r[0], r[1], *arguments), ranges[1:]):
+        pass
+
+
+def _announce(compiled) -> None:
+    """Say once per process that a kernel is compiled on its first use."""
+    if compiled not in _SIGNATURES_SEEN:
+        _SIGNATURES_SEEN.add(compiled)
+        if not compiled.signatures and not any(cache_folder().glob(f"**/*.{compiled.py_func.__name__}-*.nbi")):
+            log.info("compiling kernel %s (first use on this machine)", compiled.py_func.__name__)
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    with _pool_lock:
+        if workers not in _pools:
+            _pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="sparsectrecon")
+        return _pools[workers]
