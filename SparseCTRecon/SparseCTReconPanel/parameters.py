@@ -1,0 +1,40 @@
+"""The panel's parameters, saved with the scene."""
+
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from SparseCTReconLib import methods
+from SparseCTReconLib.geometry import PRESETS
+
+from .request import Source
+
+DEVICES = ["auto", "cpu", "cuda"]
+
+
+@parameterNodeWrapper
+class SparseCTReconParameterNode:
+    """
+    inputVolume - The CT that a scan is simulated from.
+    source, scanFolder - Where the projections come from: simulated, or read.
+    preset, views, arc, photons, seed - The simulated scan; arc in degrees.
+    method, voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
+    outputVolume - The volume that will hold the result; none = a new one.
+    keepSnapshots - Whether the previews stay in the scene as a sequence.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    source: Source = Source.SIMULATE
+    scanFolder: str = ""
+    preset: Annotated[str, Choice(list(PRESETS))] = "linac"
+    views: Annotated[int, WithinRange(1, 2000)] = 50
+    arc: Annotated[float, WithinRange(0, 360)] = 0.0
+    photons: Annotated[float, WithinRange(0, 1e9)] = 1e5
+    seed: Annotated[int, WithinRange(0, 2147483647)] = 0
+    method: Annotated[str, Choice(methods.names())] = "fdk"
+    voxelSize: Annotated[float, WithinRange(0, 20)] = 0.0
+    device: Annotated[str, Choice(DEVICES)] = "auto"
+    budget: Annotated[float, WithinRange(0, 86400)] = 0.0
+    outputVolume: vtkMRMLScalarVolumeNode
+    keepSnapshots: bool = False

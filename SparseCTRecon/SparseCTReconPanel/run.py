@@ -1,0 +1,225 @@
+"""A run: the jobs from a CT or a scan to a volume in the scene, one after the other, and the scene as it was if they do not end well."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SparseCTReconLib.jobs.client import Job, JobState
+
+from .nrrd import readNrrd
+from .request import writeJob
+
+POLL_INTERVAL_MS = 100
+
+
+class Run:
+    """Handle of a running reconstruction.
+
+    Parameters
+    ----------
+    folder : str
+        The run's own folder for exchange with the workers.
+    jobs : list of (str, dict)
+        What is to be done, in order: a title for the user and a job.json; the last one makes the volume.
+    output : OutputVolume
+        Where the voxels go.
+    snapshots : Snapshots or None
+        Where the previews are kept.
+    newTransport : callable
+        Makes a transport for each job.
+    onChanged : callable, optional
+        Called with this run whenever there is something new.
+
+    Attributes
+    ----------
+    state : JobState
+        Running, Cancelling or Importing; at the end Done, Failed or Cancelled.
+    error : dict or None
+        code, message, next_step, details of a run that failed.
+    message : str
+        What is going on, or how it ended, for the user.
+    log : list of str
+        What the workers have said since `takeLog` was last called.
+    """
+
+    def __init__(self, folder, jobs, output, snapshots, newTransport, onChanged=None):
+        self.folder = Path(folder)
+        self.state = JobState.IDLE
+        self.error = None
+        self.message = ""
+        self.previews = 0
+        self._jobs = list(jobs)
+        self._index = -1
+        self._output = output
+        self._snapshots = snapshots
+        self._newTransport = newTransport
+        self._onChanged = onChanged or (lambda run: None)
+        self._job = None
+        self._preview = None
+        self._stage = ""
+        self._log = []
+        self._logOffset = 0
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_INTERVAL_MS)
+        self._timer.connect("timeout()", self.poll)
+        self._sceneTag = None
+
+    @property
+    def active(self):
+        return self.state.active
+
+    @property
+    def outputNode(self):
+        return self._output.node
+
+    @property
+    def progress(self):
+        """Fraction done of the present job (None while unknown) and the seconds left (None while unknown)."""
+        progress = (self._job.progress if self._job else None) or {}
+        return progress.get("fraction"), progress.get("remaining_s")
+
+    @property
+    def scanFolder(self):
+        """Folder of the simulated scan; None where the scan was given."""
+        path = self.folder / "scan"
+        return path if path.is_dir() else None
+
+    def start(self):
+        self.state = JobState.RUNNING
+        self._sceneTag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClose)
+        self._timer.start()
+        self._next()
+        self._onChanged(self)
+        return self
+
+    def cancel(self):
+        """Ask the worker to stop; the scene is put back when it has."""
+        if self.state is JobState.RUNNING:
+            self.state = JobState.CANCELLING
+            self.message = _("Cancelling...")
+            self._job.cancel()
+            self._onChanged(self)
+
+    def stop(self, message):
+        """End the worker now and put the scene back; `message` says why."""
+        if self.active:
+            self._job.kill()
+            self._end(JobState.CANCELLED, message)
+
+    def poll(self):
+        """Take what the worker has said; the run's timer calls this, and whoever waits without an event loop may."""
+        if not self.active:
+            return
+        if self._output.deleted:
+            self.stop(_("The output volume was deleted: the reconstruction was stopped."))
+            return
+        events = self._job.poll()
+        self._readLog()
+        if self._job.state is JobState.RUNNING:
+            self._showPreview()
+        elif not self._job.active:
+            self._jobEnded()
+        if events:
+            self._onChanged(self)
+
+    def takeLog(self):
+        """Return the new lines of the log and forget them."""
+        lines, self._log = self._log, []
+        return lines
+
+    def _next(self):
+        self._index += 1
+        self._stage, self._preview, self._logOffset = "", None, 0
+        title, values = self._jobs[self._index]
+        self.message = title
+        last = self._index == len(self._jobs) - 1
+        self._job = Job(self._newTransport(), self._onEvent, self._importResult if last else None)
+        self._job.start(writeJob(values, self.folder / f"job{self._index + 1}"))
+        if not self._job.active:
+            self._jobEnded()
+
+    def _jobEnded(self):
+        state = self._job.state
+        if state is JobState.FAILED:
+            self.error = self._job.error
+            self._end(JobState.FAILED, self.error["message"])
+        elif state is JobState.CANCELLED:
+            self._end(JobState.CANCELLED, _("Cancelled."))
+        elif self.state is JobState.CANCELLING:
+            self._end(JobState.CANCELLED, _("Cancelled."))
+        elif self._index < len(self._jobs) - 1:
+            self._next()
+        else:
+            self._end(JobState.DONE, _("{name} is ready.").format(name=self.outputNode.GetName()))
+
+    def _end(self, state, message):
+        self._timer.stop()
+        slicer.mrmlScene.RemoveObserver(self._sceneTag)
+        if state is not JobState.DONE:
+            self._output.restore()
+            if self._snapshots:
+                self._snapshots.remove()
+        self.state, self.message = state, message
+        self._tidyUp()
+        self._onChanged(self)
+
+    def _tidyUp(self):
+        """Leave the simulated scan of a run that was done, everything of one that failed, nothing of one that was cancelled."""
+        if self.state is JobState.FAILED:
+            self._log.append(_("The files of this run are kept in {folder}").format(folder=self.folder))
+            return
+        keep = {"scan"} if self.state is JobState.DONE else set()
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name not in keep:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            self.folder.rmdir()
+
+    def _onEvent(self, event):
+        kind = event["event"]
+        if kind == "preview":
+            self._preview = event
+        elif kind == "stage":
+            self._stage = event.get("name", "")
+        elif kind == "warning":
+            self._log.append(_("Warning: {message}").format(message=event.get("message", "")))
+        if kind in ("stage", "started") and self.state is JobState.RUNNING:
+            title = self._jobs[self._index][0]
+            self.message = f"{title}: {self._stage}" if self._stage else title
+
+    def _showPreview(self):
+        preview, self._preview = self._preview, None
+        if preview is None:
+            return
+        # A newer preview may have replaced the file meanwhile: its own event follows.
+        with suppress(FileNotFoundError):
+            array, ijkToRas, _attributes = readNrrd(preview["path"])
+            node = self._output.update(array, ijkToRas)
+            self.previews += 1
+            if self._snapshots:
+                self._snapshots.add(node, preview.get("step", self.previews))
+
+    def _importResult(self, event):
+        if self.state is JobState.CANCELLING:
+            return
+        self.state = JobState.IMPORTING
+        array, ijkToRas, attributes = readNrrd(event["path"])
+        self._output.finish(array, ijkToRas, attributes)
+        if self._snapshots:
+            self._snapshots.finish()
+
+    def _readLog(self):
+        with suppress(OSError), open(self._job.folder / "worker.log", "rb") as file:
+            file.seek(self._logOffset)
+            data = file.read()
+            # A line that is not yet complete waits for its end.
+            complete = data[: data.rfind(b"\n") + 1]
+            self._logOffset += len(complete)
+            self._log += complete.decode("utf-8", errors="replace").splitlines()
+
+    def _onSceneClose(self, caller=None, event=None):
+        self.stop(_("The scene was closed: the reconstruction was stopped."))

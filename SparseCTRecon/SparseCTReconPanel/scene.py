@@ -1,0 +1,225 @@
+"""Between the scene and the library: volumes out and in, and the scene as it was when a run does not end well."""
+
+import os
+from contextlib import suppress
+
+import slicer
+import vtk
+
+PREFIX = "SparseCTRecon."
+NOTICE = "Research use only. Generated detail may be false."
+
+
+def gridOf(volumeNode):
+    """The node's voxels as the library's Grid.to_dict (patient LPS)."""
+    import numpy as np
+
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    toLps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ slicer.util.arrayFromVTKMatrix(matrix)
+    spacing = np.linalg.norm(toLps[:3, :3], axis=0)
+    return {
+        "size": list(volumeNode.GetImageData().GetDimensions()),
+        "spacing_mm": spacing.tolist(),
+        "origin_mm": toLps[:3, 3].tolist(),
+        "direction": (toLps[:3, :3] / spacing).ravel().tolist(),
+    }
+
+
+def exportVolume(volumeNode, path):
+    """Write the node's voxels with their place to an NRRD file; the scene does not change."""
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(0)
+    if not storage.WriteData(volumeNode) or not os.path.isfile(path):
+        raise OSError(f"{volumeNode.GetName()} could not be written to {path}: is the disk full, or the folder read-only?")
+
+
+def _node(nodeID):
+    return slicer.mrmlScene.GetNodeByID(nodeID) if nodeID else None
+
+
+class OutputVolume:
+    """The one volume node that a run writes to, held by its ID, and what it was before.
+
+    Parameters
+    ----------
+    node : vtkMRMLScalarVolumeNode or None
+        The node to write to; None for a new one, made when the first voxels arrive.
+    inputNode : vtkMRMLScalarVolumeNode or None
+        The CT: the result is shown and filed like it.
+    name : str
+        Name of a new node.
+    """
+
+    def __init__(self, node=None, inputNode=None, name="Reconstruction"):
+        self._id = node.GetID() if node else None
+        self._inputID = inputNode.GetID() if inputNode else None
+        self._name = name
+        self._before = _Before(node) if node else None
+        self._layers = None
+
+    @property
+    def node(self):
+        """The node, looked up again; None before the first voxels and once it has been deleted."""
+        return _node(self._id)
+
+    @property
+    def deleted(self):
+        return self._id is not None and self.node is None
+
+    def update(self, array, ijkToRas):
+        """Put voxels [z, y, x] into the node and show it the first time; the user's window and level stay."""
+        first = self._layers is None
+        node = self.node or self._create()
+        with slicer.util.NodeModify(node):
+            if first and self._before:
+                node.SetAndObserveImageData(vtk.vtkImageData())
+            slicer.util.updateVolumeFromArray(node, array)
+            node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas))
+        if first:
+            self._prepareDisplay(node)
+            self._layers = _show(node)
+        return node
+
+    def finish(self, array, ijkToRas, attributes):
+        """Put the final voxels and how they were made into the node, and file it under the input's study."""
+        node = self.update(array, ijkToRas)
+        for name in [n for n in node.GetAttributeNames() if n.startswith(PREFIX)]:
+            node.RemoveAttribute(name)
+        for name, value in {**attributes, "Notice": NOTICE}.items():
+            node.SetAttribute(name if name.startswith(PREFIX) else PREFIX + name, str(value))
+        inputNode = _node(self._inputID)
+        if inputNode:
+            node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+            fileBeside(node, inputNode)
+        return node
+
+    def restore(self):
+        """Leave the scene as it was before the run."""
+        for compositeID, backgroundID in self._layers or []:
+            with suppress(AttributeError):
+                _node(compositeID).SetBackgroundVolumeID(backgroundID)
+        node = self.node
+        if node and self._before:
+            if self._layers is not None:
+                self._before.putBack(node)
+        elif node:
+            removeNode(node)
+        self._layers = None
+
+    def _create(self):
+        name = slicer.mrmlScene.GenerateUniqueName(self._name)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        self._id = node.GetID()
+        return node
+
+    def _prepareDisplay(self, node):
+        if node.GetDisplayNode():
+            return
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        inputNode = _node(self._inputID)
+        model = inputNode.GetDisplayNode() if inputNode else None
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(*((model.GetWindow(), model.GetLevel()) if model else (1500, 200)))
+
+
+class _Before:
+    """What a node held before a run wrote to it."""
+
+    def __init__(self, node):
+        self._image = node.GetImageData()
+        self._matrix = vtk.vtkMatrix4x4()
+        node.GetIJKToRASMatrix(self._matrix)
+        self._transformID = node.GetTransformNodeID()
+        self._displayID = node.GetDisplayNodeID()
+        self._attributes = {name: node.GetAttribute(name) for name in node.GetAttributeNames()}
+
+    def putBack(self, node):
+        with slicer.util.NodeModify(node):
+            node.SetAndObserveImageData(self._image)
+            node.SetIJKToRASMatrix(self._matrix)
+            node.SetAndObserveTransformNodeID(self._transformID)
+            for name in set(node.GetAttributeNames()) - set(self._attributes):
+                node.RemoveAttribute(name)
+            for name, value in self._attributes.items():
+                node.SetAttribute(name, value)
+        if not self._displayID and node.GetDisplayNode():
+            slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+
+
+def _show(node):
+    """Show the node in the slice views; return what they showed, as (ID of the view's composite node, ID of the volume)."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    layers = [(composite.GetID(), composite.GetBackgroundVolumeID()) for composite in composites]
+    nothingShown = not any(volumeID for _compositeID, volumeID in layers)
+    slicer.util.setSliceViewerLayers(background=node, fit=nothingShown)
+    return layers
+
+
+def removeNode(node):
+    """Remove a node with the display and storage nodes that came with it, and its item in the subject hierarchy."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
+    companions = [node.GetNthDisplayNode(i) for i in range(node.GetNumberOfDisplayNodes())]
+    companions += [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
+    slicer.mrmlScene.RemoveNode(node)
+    for companion in filter(None, companions):
+        if companion.GetScene():
+            slicer.mrmlScene.RemoveNode(companion)
+    if item and hierarchy.GetItemDataNode(item) is None and hierarchy.GetItemName(item):
+        hierarchy.RemoveItem(item)
+
+
+def fileBeside(node, inputNode):
+    """Put the node under the input's study in the subject hierarchy, or beside the input where there is no study."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    inputItem = hierarchy.GetItemByDataNode(inputNode)
+    if not inputItem:
+        return
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyLevelStudy()
+    parent = hierarchy.GetItemAncestorAtLevel(inputItem, level) or hierarchy.GetItemParent(inputItem)
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
+
+
+class Snapshots:
+    """The previews of a run as a sequence over the iterations, with a browser to step through them."""
+
+    def __init__(self, name="Snapshots"):
+        self._name = name
+        self._id = None
+
+    @property
+    def sequenceNode(self):
+        return _node(self._id)
+
+    def add(self, volumeNode, step):
+        """Append a copy of the volume as it is at `step`."""
+        sequence = self.sequenceNode
+        if sequence is None:
+            name = slicer.mrmlScene.GenerateUniqueName(self._name)
+            sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+            sequence.SetIndexName("iteration")
+            sequence.SetIndexUnit("")
+            sequence.SetIndexType(slicer.vtkMRMLSequenceNode.NumericIndex)
+            self._id = sequence.GetID()
+        sequence.SetDataNodeAtValue(volumeNode, str(step))
+
+    def finish(self):
+        """Add a browser for the sequence and return it; None if there was no snapshot."""
+        sequence = self.sequenceNode
+        if sequence is None:
+            return None
+        browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence.GetName()} browser")
+        browser.AddSynchronizedSequenceNode(sequence)
+        browser.SetSelectedItemNumber(sequence.GetNumberOfDataNodes() - 1)
+        return browser
+
+    def remove(self):
+        if self.sequenceNode:
+            removeNode(self.sequenceNode)

@@ -1,0 +1,116 @@
+"""`slicer.app`, `slicer.util` and `slicer.modules` as a scripted module finds them, and the host that puts all together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import slicer
+import slicer.util
+from PySide6 import QtCore, QtWidgets
+
+from . import pythonqt, scripted, widgets
+from .scene import Scene
+
+
+class _ModuleManager(pythonqt.Dialect, QtCore.QObject):
+    moduleAboutToBeUnloaded = QtCore.Signal(str)
+
+
+class Application(pythonqt.Dialect, QtWidgets.QApplication):
+    """The part of qSlicerApplication that a module touches."""
+
+    startupCompleted = QtCore.Signal()
+    _folder = ""
+
+    temporaryPath = QtCore.Property(str, lambda self: self.__dict__["_folder"])
+    applicationName = QtCore.Property(str, lambda self: "SparseCTRecon test host")
+
+    def testingEnabled(self):
+        return True
+
+    def layoutManager(self):
+        return None
+
+    def moduleManager(self):
+        return self.__dict__["_module_manager"]
+
+    def translate(self, context, text):
+        return text
+
+
+class Host:
+    """One test session's Slicer: `slicer.app`, a real scene, and the modules loaded into them."""
+
+    def __init__(self, real_python: Path | None = None):
+        self.folder = tempfile.mkdtemp(prefix="slicer-host-")
+        self.errors: list[str] = []
+        self.qt = pythonqt.install()
+        self.app = QtWidgets.QApplication.instance() or Application(["host"])
+        self.app.__dict__["_folder"] = self.folder
+        self.app.__dict__["_module_manager"] = _ModuleManager()
+        widgets.install()
+        scripted.install(real_python)
+        slicer.app = self.app
+        slicer.modules = types.SimpleNamespace()
+        slicer.util.mainWindow = lambda: None
+        slicer.util.modulePath = lambda name: self.modules[name].parent.path
+        slicer.util.settingsValue = lambda key, default, converter=None, settings=None: default
+        slicer.util.errorDisplay = self._note_error
+        self.modules: dict[str, object] = {}
+        self.scene = Scene(self.folder)
+
+    def _note_error(self, text, *args, detailedText="", **kwargs):
+        self.errors.append(f"{text}\n{detailedText}".strip())
+
+    def load(self, path) -> types.ModuleType:
+        """Import a scripted module's file, unmodified, and make its module object as Slicer does at start-up."""
+        path = Path(path)
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        parent = types.SimpleNamespace(path=str(path))
+        self.modules[path.stem] = getattr(module, path.stem)(parent)
+        return module
+
+    def open(self, name: str, width: int = 460):
+        """Open the panel of a loaded module: make its widget, set it up, enter it."""
+        parent = widgets.qMRMLWidget()
+        QtWidgets.QWidget.setLayout(parent, self.qt.QVBoxLayout())
+        parent.__dict__["isEntered"] = True
+        QtWidgets.QWidget.resize(parent, width, 700)
+        widget = getattr(sys.modules[name], f"{name}Widget")(parent)
+        widget.setup()
+        widget.enter()
+        QtWidgets.QWidget.show(parent)
+        self.process_events()
+        return widget
+
+    def process_events(self) -> None:
+        self.app.processEvents()
+
+    def clear(self) -> None:
+        """Close the scene and forget the errors shown."""
+        self.scene.close()
+        self.errors.clear()
+
+
+def start(real_python: Path | None = None) -> Host:
+    """Start the host; at most one for each process.
+
+    Parameters
+    ----------
+    real_python : Path, optional
+        A folder that holds Slicer's own ``parameterNodeWrapper`` and ``ScriptedLoadableModule.py`` (``Base/Python/slicer`` of its source): these
+        are then used instead of the stand-ins.
+    """
+    return Host(real_python)
