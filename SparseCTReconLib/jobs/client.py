@@ -61,6 +61,8 @@ class Job:
         The "done" event.
     error : dict or None
         code, message (one sentence), next_step, details of a failed job.
+    exit_code : int or None
+        Of the worker, once it has ended by itself: 0 done, 2 the input was wrong, 1 it failed, 3 cancelled.
     log : collections.deque of str
         The newest lines of the worker's log; all of them are in worker.log in the job's folder.
     """
@@ -77,6 +79,7 @@ class Job:
         self.result: Event | None = None
         self.error: Event | None = None
         self.resumable = False
+        self.exit_code: int | None = None
         self.log: deque[str] = deque(maxlen=2000)
         self.folder: Path | None = None
         self.pid: int | None = None
@@ -196,6 +199,7 @@ class Job:
             )
 
     def _ended(self, exit_code: int) -> None:
+        self.exit_code = exit_code
         if self.error:
             self.state = JobState.FAILED
         elif self.result:

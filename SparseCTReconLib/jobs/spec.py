@@ -31,6 +31,8 @@ class ReconstructJob(_Job):
     method: str = Field("naf", description="name of a method")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the method by name")
     grid: dict[str, Any] | None = Field(None, description="voxels to reconstruct, as Grid.to_dict gives them")
+    size: tuple[int, int, int] | None = Field(None, description="voxels along x, y, z about the isocentre, where there is no grid")
+    spacing_mm: tuple[float, float, float] | None = Field(None, description="between voxels along x, y, z, where there is no grid")
     like: str | None = Field(None, description="volume whose grid the output takes")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     budget_s: float | None = Field(None, gt=0, description="stop after about this many seconds with what there is")

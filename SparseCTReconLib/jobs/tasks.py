@@ -11,9 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from .. import formats
 from .. import simulate as simulate_scan
 from ..errors import InputError
+from ..formats.ct import WRITTEN
+from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
 from ..machine import peak_memory_bytes
 from ..methods.base import State
@@ -23,8 +27,6 @@ from .events import EventWriter
 from .files import temporary_folder, write_json, written_beside
 from .spec import ReconstructJob, SimulateJob
 from .watch import Cancelled, Watch
-
-VOLUME_SUFFIXES = (".nrrd", ".mha", ".nii", ".nii.gz")
 
 
 def simulate(spec: SimulateJob, say: EventWriter, watch: Watch) -> None:
@@ -36,12 +38,27 @@ def simulate(spec: SimulateJob, say: EventWriter, watch: Watch) -> None:
     ct = formats.read_ct(spec.ct)
     watch.check()
     say("stage", name="simulating")
-    scan = simulate_scan(ct, spec.views, **_simulate_arguments(spec))
+    scan = simulate_scan(ct, spec.views, progress=_views_done(start, say, watch), **_simulate_arguments(spec))
     watch.check()
     say("stage", name="writing the scan")
     formats.write_scan(scan, spec.output)
     facts = {"views": scan.views, "detector_shape": list(scan.geometry.detector_shape), "provenance": scan.provenance}
     _finish(spec.output, spec.summary, facts | _cost(time.monotonic() - start), say)
+
+
+def _views_done(start: float, say: EventWriter, watch: Watch) -> Callable[[int, int], None]:
+    first: list[tuple[float, int]] = []
+
+    def progress(done: int, views: int) -> None:
+        watch.check()
+        elapsed = time.monotonic() - start
+        first.append((elapsed, done))
+        since, before = first[0]
+        remaining = round((elapsed - since) / (done - before) * (views - done), 2) if done > before else None
+        figures = {"fraction": done / views, "elapsed_s": round(elapsed, 2), "remaining_s": remaining}
+        say("progress", stage="simulating", step=done, steps=views, **figures)
+
+    return progress
 
 
 def _simulate_arguments(spec: SimulateJob) -> dict:
@@ -55,10 +72,10 @@ def _simulate_arguments(spec: SimulateJob) -> dict:
 
 def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
-    check_place(spec.output, VOLUME_SUFFIXES)
+    check_place(spec.output, WRITTEN)
     say("stage", name="reading the scan")
     scan = formats.read_scan(spec.scan)
-    job = prepare(scan, spec.method, _grid(spec), spec.device, spec.options)
+    job = prepare(scan, spec.method, _grid(spec, scan.geometry), spec.device, spec.options)
     before = _checkpoint(job, folder, resume, say)
     say("started", pid=os.getpid(), task="reconstruct", method=spec.method, device=job.device, backend=job.backend, grid=job.grid.to_dict())
     state, seconds = Drive(job, spec, folder, say, watch, before).run()
@@ -82,13 +99,29 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     _finish(spec.output, spec.summary, facts | _cost(seconds), say)
 
 
-def _grid(spec: ReconstructJob) -> Grid | None:
+def _grid(spec: ReconstructJob, geometry: Geometry) -> Grid | None:
+    if sum(given is not None for given in (spec.like, spec.grid, spec.size or spec.spacing_mm)) > 1:
+        raise InputError("the grid is said twice: give either a volume whose grid it is (like), or size and spacing", "bad-grid")
     if spec.like:
         return formats.read_volume(spec.like).grid
+    if spec.size or spec.spacing_mm:
+        return grid_about(geometry, spec.size, spec.spacing_mm)
     try:
         return Grid.from_dict(spec.grid) if spec.grid else None
     except (KeyError, TypeError) as error:
         raise InputError(f"the job's grid is incomplete ({error}): give size, spacing_mm, origin_mm and direction", "bad-job") from None
+
+
+def grid_about(geometry: Geometry, size: tuple | None, spacing_mm: tuple | None) -> Grid:
+    """A grid about the isocentre; what is not given makes it as large as the field of view."""
+    if size and spacing_mm:
+        return Grid.centred(size, spacing_mm, geometry.isocentre_mm)
+    extent = default_grid(geometry).extent_mm
+    if size:
+        checked = Grid.centred(size, (1, 1, 1))
+        return Grid.centred(size, tuple(extent / checked.size), geometry.isocentre_mm)
+    checked = Grid.centred((1, 1, 1), spacing_mm)
+    return Grid.centred(tuple(np.ceil(extent / checked.spacing_mm - 1e-6).astype(int)), spacing_mm, geometry.isocentre_mm)
 
 
 def identity(job: Reconstruction) -> dict:

@@ -64,7 +64,7 @@ class Reconstruction:
     @property
     def backend(self) -> str:
         """Name of the projector that runs on the device."""
-        return getattr(self.projector, "backend", type(self.projector).__name__)
+        return self.projector.backend
 
     def states(self, budget_s: float | None = None, resume: Mapping[str, np.ndarray] | None = None) -> Iterator[State]:
         """Yield the method's states; stop once the next one would probably end after `budget_s` seconds.
@@ -207,7 +207,7 @@ def residual(A, mu: np.ndarray, projections: np.ndarray) -> float:
     import torch
 
     with torch.no_grad():
-        computed = A(torch.as_tensor(mu, device=getattr(A, "device", "cpu"))).cpu().numpy()
+        computed = A(A.volume(mu)).cpu().numpy()
     norm = float(np.linalg.norm(projections.ravel()))
     return float(np.linalg.norm((computed - projections).ravel())) / norm if norm else 0.0
 

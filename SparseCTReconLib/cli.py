@@ -1,0 +1,328 @@
+"""The command `sparsectrecon`. Exit 0: done; 2: the input is wrong, one sentence says what; 1: it failed, the log's place is said."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from . import __version__
+from .errors import InputError, nearest_name
+
+PROGRAM = "sparsectrecon"
+
+
+def _place(name: str):
+    return arg(metavar=name)
+
+
+@dataclass
+class Demo:
+    """Simulate a scan of the bundled head, reconstruct it with FDK, ADMM-TV and NAF, and compare."""
+
+    out: Annotated[Path, _place("DIR")] = Path("demo")
+    """Folder for volumes, metrics.json and demo.png."""
+    budget: Annotated[float, _place("SECONDS")] = 40.0
+    """Seconds for NAF."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.demo import demo
+
+        _positive("--budget", self.budget)
+        demo(self.out, self.budget, console, report)
+
+
+@dataclass
+class Simulate:
+    """Simulate a noisy cone-beam scan of a CT."""
+
+    ct: Positional[Annotated[Path, _place("CT")]]
+    """CT in Hounsfield units: NRRD, NIfTI, MetaImage, or the folder of a DICOM series."""
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan folder to write."""
+    views: Annotated[int, _place("N")] = 50
+    """Number of views."""
+    preset: Annotated[str, _place("NAME")] = "linac"
+    """Machine: linac, linac-half-fan, c-arm, dental or lab."""
+    arc: Annotated[float | None, _place("DEG")] = None
+    """Length of the orbit in degrees; the preset's where not given."""
+    photons: Annotated[float | None, _place("I0")] = 1e5
+    """Photons per pixel without an object; None for a scan without noise."""
+    detector: Annotated[tuple[int, int] | None, _place("U V")] = None
+    """Columns and rows of the detector."""
+    pixel: Annotated[tuple[float, float] | None, _place("U V")] = None
+    """Pixel pitch in mm along a row and along a column."""
+    offset: Annotated[tuple[float, float] | None, _place("U V")] = None
+    """Displacement of the detector in mm along a row and along a column."""
+    seed: Annotated[int, _place("S")] = 0
+    """Seed of the noise."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.scan import simulate
+
+        values = {"views": self.views, "preset": self.preset, "photons": self.photons, "seed": self.seed, "arc_deg": self.arc}
+        values |= {"offset_mm": self.offset}
+        values |= {"detector_shape": self.detector and self.detector[::-1], "pixel_mm": self.pixel and self.pixel[::-1]}
+        summary = simulate(values, self.ct, self.scan, console)
+        report.print(f"{self.scan}: {summary['views']} views in {summary['seconds']:.1f} s", **_PLAIN)
+
+
+@dataclass
+class Reconstruct:
+    """Reconstruct a volume from a scan, in a process of its own."""
+
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan folder, or any file that a reader recognises."""
+    output: Positional[Annotated[Path, _place("OUT.nrrd")]]
+    """Volume to write: .nrrd, .mha, .nii or .nii.gz."""
+    method: Annotated[str, _place("NAME")] = "naf"
+    """Name of a method; `sparsectrecon methods` lists them with their options."""
+    set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], _place("key=value")] = ()
+    """Options of the method, several after one --set or one each."""
+    size: Annotated[tuple[int, int, int] | None, _place("X Y Z")] = None
+    """Voxels; the field of view at the given spacing where not given."""
+    spacing: Annotated[tuple[float, float, float] | None, _place("X Y Z")] = None
+    """Voxel spacing in mm."""
+    like: Annotated[Path | None, _place("VOLUME")] = None
+    """Volume whose grid the output takes exactly."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it runs; cuda fails where there is none."""
+    budget: Annotated[float | None, _place("SECONDS")] = None
+    """Stop after about this many seconds with what there is."""
+    mu: bool = False
+    """Write attenuation in 1/mm, not HU."""
+    json: Annotated[Path | None, _place("FILE")] = None
+    """Write method, backend, seconds, peak_memory_mb, reprojection_residual and options there."""
+    previews: Annotated[Path | None, _place("DIR")] = None
+    """Folder for volumes on the way."""
+    resume: bool = False
+    """Go on from where the same command was stopped."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.reconstruct import parse_settings, reconstruct
+
+        if self.budget is not None:
+            _positive("--budget", self.budget)
+        values = {
+            "method": self.method,
+            "options": parse_settings(text for group in self.set for text in group),
+            "size": self.size,
+            "spacing_mm": self.spacing,
+            "device": self.device,
+            "budget_s": self.budget,
+            "unit": "1/mm" if self.mu else "HU",
+            **{key: str(path.expanduser().absolute()) for key, path in self._paths() if path},
+        }
+        summary = reconstruct(values, self.scan, self.output, console, self.resume)
+        residual, seconds = summary["reprojection_residual"], summary["seconds"]
+        report.print(f"{self.output}: {self.method} in {seconds:.1f} s, reprojection residual {residual:.4f}", **_PLAIN)
+
+    def _paths(self):
+        return ("like", self.like), ("summary", self.json), ("previews", self.previews)
+
+
+@dataclass
+class Evaluate:
+    """Compare a reconstruction with its reference, which is resampled onto the reconstruction's grid."""
+
+    recon: Positional[Annotated[Path, _place("RECON")]]
+    """Reconstructed volume."""
+    reference: Positional[Annotated[Path, _place("REFERENCE")]]
+    """CT that it should be like."""
+    json: Annotated[Path | None, _place("FILE")] = None
+    """Write psnr_db, ssim, rmse_hu and the conventions' names there."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.evaluate import evaluate
+
+        evaluate(self.recon, self.reference, self.json, report)
+
+
+@dataclass
+class Methods:
+    """List the methods with their options."""
+
+    json: bool = False
+    """Print JSON."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands import listing
+
+        if self.json:
+            print(json.dumps(listing.describe_all(), indent=1))
+        else:
+            listing.print_methods(report)
+
+
+@dataclass
+class Doctor:
+    """Say what this installation and this machine have, and what is missing."""
+
+    json: bool = False
+    """Print JSON."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands import doctor
+
+        found = doctor.examine()
+        if self.json:
+            print(json.dumps(found, indent=1))
+        else:
+            doctor.print_report(found, report)
+
+
+COMMANDS = {"demo": Demo, "simulate": Simulate, "reconstruct": Reconstruct, "evaluate": Evaluate, "methods": Methods, "doctor": Doctor}
+_PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console, report = Console(stderr=True), Console()
+    try:
+        with _terminable():
+            command = parse(arguments)
+            if command is not None:
+                command.run(console, report)
+    except InputError as error:
+        _complain(console, f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _complain(console, "stopped")
+        return 1
+    except Exception as error:
+        _complain(console, _failure(error))
+        return 1
+    return 0
+
+
+def parse(arguments: list[str]):
+    """The command that `arguments` give, or None where help or the version was asked for and printed.
+
+    Raises
+    ------
+    InputError
+        For an unknown command or flag (with the nearest name), a missing or a wrong value.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _help()
+        return None
+    if arguments[0] == "--version":
+        print(__version__)
+        return None
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise InputError(f"no command {name!r}{nearest_name(name, COMMANDS)}", "unknown-command")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command, unknown = tyro.cli(
+                COMMANDS[name], prog=f"{PROGRAM} {name}", args=rest, return_unknown_args=True, config=(FlagCreatePairsOff,)
+            )
+    except SystemExit as end:
+        if not end.code:
+            return None
+        _refuse_unknown([text for text in rest if text.startswith("--")], name)
+        raise InputError(f"{PROGRAM} {name}: {_explain(_one_sentence(said.getvalue()), name)}", "bad-arguments") from None
+    _refuse_unknown(unknown, name)
+    return command
+
+
+def _refuse_unknown(arguments: list[str], name: str) -> None:
+    """Say what is nearest to a flag that the command `name` does not have, or that there is a value too many."""
+    flags = ["--" + field.name for field in dataclasses.fields(COMMANDS[name]) if field.default is not dataclasses.MISSING]
+    for text in arguments:
+        flag = text.split("=")[0]
+        if flag.startswith("-") and flag not in (*flags, "--help") and not re.match(r"-\.?\d", flag):
+            raise InputError(f"{PROGRAM} {name} has no flag {flag!r}{nearest_name(flag, flags)}", "unknown-flag")
+    values = [text for text in arguments if not text.startswith("-")]
+    if values:
+        raise InputError(f"{PROGRAM} {name}: {values[0]!r} is one value too many: see {PROGRAM} {name} --help", "bad-arguments")
+
+
+def _one_sentence(box: str) -> str:
+    """The first paragraph of the parser's framed message."""
+    lines = [line.strip(" │|\t") for line in box.splitlines()]
+    paragraph: list[str] = []
+    for line in lines:
+        if set(line) <= set("─-"):
+            if paragraph:
+                break
+        elif not line.startswith(("╭", "╰", "+")):
+            paragraph.append(line)
+    return " ".join(paragraph) or "the arguments are wrong: see --help"
+
+
+def _explain(message: str, name: str) -> str:
+    """The parser's message about the command `name`, without its types."""
+    message = message.replace(f"Missing from {PROGRAM} {name}:", "missing:").replace(" (required)", "")
+    if wrong := re.match(r"Error parsing --(\w+)", message):
+        flag = wrong[1]
+        hint = typing.get_type_hints(COMMANDS[name], include_extras=True)[flag]
+        (place,) = [extra.metavar for extra in getattr(hint, "__metadata__", ()) if getattr(extra, "metavar", None)] or ["VALUE"]
+        return f"--{flag} cannot be read: write --{flag} {place}"
+    return message
+
+
+def _help() -> None:
+    print(f"usage: {PROGRAM} COMMAND ...\n\nSparse-view cone-beam CT reconstruction. `{PROGRAM} COMMAND --help` tells more.\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:<12} {command.__doc__}")
+
+
+def _positive(flag: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{flag} {value:g}: give a positive number of seconds", "bad-arguments")
+
+
+def _complain(console: Console, text: str) -> None:
+    console.print(text, style="red", **_PLAIN)
+
+
+def _failure(error: Exception) -> str:
+    from .commands.running import Failed, Stopped
+
+    if isinstance(error, (Failed, Stopped)):
+        return str(error)
+    from .jobs.failures import explain
+
+    with tempfile.NamedTemporaryFile("w", prefix="sparsectrecon-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.write("".join(traceback.format_exception(error)))
+    failure = explain(error)
+    return " ".join(filter(None, [f"failed: {failure.message}.", failure.next_step, f"Log: {log.name}"]))
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Let SIGTERM stop a command as Ctrl-C does, so that its worker is not left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

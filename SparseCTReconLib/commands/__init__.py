@@ -1,0 +1,1 @@
+"""The commands of `sparsectrecon`, one file each."""

@@ -1,0 +1,87 @@
+"""demo: the bundled head, 50 noisy views, three methods, a table and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import formats, resources
+from ..errors import InputError
+from ..evaluation.compare import evaluate
+from ..evaluation.pictures import Panel, comparison
+from ..grid import Volume
+from ..jobs.files import write_json, written_beside
+from .reconstruct import reconstruct
+from .scan import absolute, simulate
+
+METHODS = {"fdk": "FDK", "admm-tv": "ADMM-TV", "naf": "NAF"}
+VIEWS, SEED = 50, 1
+_BUDGETED = "naf"
+
+
+def demo(folder: Path, budget_s: float, console: Console, report: Console) -> dict:
+    """Simulate, reconstruct with each of `METHODS` and compare; leaves the volumes, metrics.json and demo.png in `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    budget_s : float
+        Seconds for the neural method.
+    console, report : rich.console.Console
+        For the progress and for the table.
+
+    Returns
+    -------
+    dict
+        {method: {psnr_db, ssim, rmse_hu, reprojection_residual, seconds, peak_memory_mb}}
+    """
+    folder = absolute(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}): choose another --out", "unwritable") from None
+    source = resources.find(resources.SAMPLE_CT)
+    simulate({"views": VIEWS, "preset": "linac", "seed": SEED}, source, folder / "scan", console)
+    truth = formats.read_ct(source)
+    figures, panels = {}, []
+    for name, title in METHODS.items():
+        output = folder / f"{name}.nrrd"
+        values = {"method": name, "options": {}, "grid": truth.grid.to_dict(), "budget_s": budget_s if name == _BUDGETED else None}
+        summary = reconstruct(values, folder / "scan", output, console)
+        recon = formats.read_volume(output)
+        figures[name] = _figures(recon, truth, summary)
+        panels.append(Panel(title, recon.array, f"{figures[name]['psnr_db']:.1f} dB   SSIM {figures[name]['ssim']:.3f}"))
+    formats.write_volume(Volume(truth.array, truth.grid, truth.attributes), folder / "truth.nrrd")
+    write_json(folder / "metrics.json", figures)
+    middle = {"axial": int(0.55 * truth.grid.size[2]), "coronal": int(0.45 * truth.grid.size[1])}
+    with written_beside(folder / "demo.png") as picture:
+        comparison(Panel("truth", truth.array, "the CT that was scanned"), panels, truth.grid, picture, slices=middle)
+    report.print(_table(figures))
+    report.print(f"volumes, metrics.json and demo.png are in {folder}", highlight=False, markup=False, soft_wrap=True)
+    return figures
+
+
+def _figures(recon: Volume, truth: Volume, summary: dict) -> dict:
+    compared = evaluate(recon, truth)
+    figures = {name: compared[name] for name in ("psnr_db", "ssim", "rmse_hu")}
+    return figures | {name: summary[name] for name in ("reprojection_residual", "seconds", "peak_memory_mb")}
+
+
+def _table(figures: dict) -> Table:
+    table = Table("method", title=f"head, {VIEWS} noisy views, against the CT that was scanned")
+    for heading in ("PSNR dB", "SSIM", "RMSE HU", "residual", "seconds", "peak MB"):
+        table.add_column(heading, justify="right")
+    for name, of in figures.items():
+        table.add_row(
+            name,
+            f"{of['psnr_db']:.2f}",
+            f"{of['ssim']:.3f}",
+            f"{of['rmse_hu']:.1f}",
+            f"{of['reprojection_residual']:.4f}",
+            f"{of['seconds']:.1f}",
+            "?" if of["peak_memory_mb"] is None else f"{of['peak_memory_mb']:.0f}",
+        )
+    return table

@@ -1,0 +1,67 @@
+"""methods: what there is to choose from, with every option."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import methods
+
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def describe(method) -> dict:
+    """A method as JSON values: name, title, summary, citation, devices, weights and its options.
+
+    Each option has name, type, default, unit, help, and as they apply: choices, minimum, exclusiveMinimum, maximum, exclusiveMaximum.
+    """
+    properties = method.Options.model_json_schema().get("properties", {})
+    return {
+        "name": method.name,
+        "title": method.title,
+        "summary": method.summary,
+        "citation": method.citation,
+        "devices": list(method.devices),
+        "weights": list(method.weights),
+        "options": [_option(name, schema) for name, schema in properties.items()],
+    }
+
+
+def _option(name: str, schema: dict) -> dict:
+    kinds = [schema, *schema.get("anyOf", [])]
+    merged = {key: value for kind in kinds for key, value in kind.items()}
+    types = [kind["type"] for kind in kinds if "type" in kind and kind["type"] != "null"]
+    return {
+        "name": name,
+        "type": types[0] if types else "string",
+        "default": schema.get("default"),
+        "unit": schema.get("unit", ""),
+        "help": schema.get("description", ""),
+        "optional": any(kind.get("type") == "null" for kind in kinds),
+        **({"choices": merged["enum"]} if "enum" in merged else {}),
+        **{key: merged[key] for key in _BOUNDS if key in merged},
+    }
+
+
+def describe_all() -> list[dict]:
+    """Every method, described."""
+    return [describe(methods.get(name)) for name in methods.names()]
+
+
+def print_methods(console: Console) -> None:
+    """A table of the options of each method."""
+    for method in describe_all():
+        console.print(f"\n[bold]{method['name']}[/]  {method['title']}  [dim]({', '.join(method['devices'])})[/]", highlight=False)
+        console.print(f"{method['summary']}\n[dim]{method['citation']}[/]", highlight=False)
+        if method["options"]:
+            table = Table("--set", "default", "bounds", "unit", "what it is", box=None, padding=(0, 2, 0, 0))
+            for option in method["options"]:
+                table.add_row(option["name"], str(option["default"]), bounds(option), option["unit"], option["help"])
+            console.print(table)
+
+
+def bounds(option: dict) -> str:
+    """Bounds of a described option, for a person: ">= 1, <= 10" or its choices."""
+    if "choices" in option:
+        return " | ".join(map(str, option["choices"]))
+    return ", ".join(f"{sign} {option[key]:g}" for key, sign in _BOUNDS.items() if key in option)

@@ -1,0 +1,53 @@
+"""reconstruct: from a scan to a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from .. import methods
+from ..errors import InputError
+from ..jobs.spec import parse_spec
+from .running import run_job
+from .scan import absolute
+
+
+def reconstruct(values: dict, scan: Path, output: Path, console: Console, resume: bool = False) -> dict:
+    """Reconstruct `scan` into `output`; `values` are those of a `ReconstructJob`. Returns the summary.
+
+    The job's folder lies beside the output, so that the same command with `resume` finds the checkpoint of one that was stopped.
+    """
+    output = absolute(output)
+    methods.parse_options(methods.get(values["method"]), values["options"])
+    spec = parse_spec({"task": "reconstruct", "scan": str(absolute(scan)), "output": str(output), **values}, "reconstruct")
+    missing = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
+    try:
+        return run_job(spec, output.with_name(output.name + ".job"), values["method"], console, resume)
+    except (InputError, OSError):
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, str]:
+    """Names and values of ``key=value`` texts; a dash in a name is an underscore.
+
+    Raises
+    ------
+    InputError
+        For a text without "=", or a name given twice.
+    """
+    values: dict[str, str] = {}
+    for text in settings:
+        key, found, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not found or not key:
+            raise InputError(f"--set {text}: write name=value, as in --set iterations=40", "bad-option")
+        if key in values:
+            raise InputError(f"--set {key} is given twice: keep one", "bad-option")
+        values[key] = value.strip()
+    return values
