@@ -54,7 +54,7 @@ class Geometry:
     def _check(self):
         if not len(self.source) == len(self.detector) == len(self.u) == len(self.v) >= 1:
             raise InputError("geometry: source, detector, u and v need one row for each view, and at least one view", "bad-geometry")
-        if min(self.detector_shape) < 1 or not min(self.pixel_mm) > 0:
+        if min(self.detector_shape) < 1 or not all(0 < pitch < np.inf for pitch in self.pixel_mm):
             raise InputError(
                 f"detector of {self.detector_shape} pixels of {self.pixel_mm} mm: both numbers of pixels and both pitches must be positive",
                 "bad-geometry",
@@ -179,7 +179,7 @@ class Geometry:
         return (np.arange(nv) - (nv - 1) / 2) * dv, (np.arange(nu) - (nu - 1) / 2) * du
 
     def field_of_view(self) -> tuple[float, float]:
-        """Radius in mm of the disc about the isocentre that every view sees whole, and half height in mm of what every view sees of its axis.
+        """Radius in mm of the disc about the isocentre that every view sees, half height in mm of its axis that every view sees.
 
         On a full circle, half of the disc in each view is enough: the opposite view sees the other half. Either is 0 where the detector
         misses the isocentre.

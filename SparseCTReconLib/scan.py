@@ -49,13 +49,14 @@ class Scan:
             )
         if self.projections.shape != expected:
             raise InputError(
-                f"projections of {self.projections.shape[1:]} pixels (v, u) with a geometry of {expected[1:]}: give the detector size of the stack",
+                f"projections of {self.projections.shape[1:]} pixels (v, u) with a geometry of {expected[1:]}: give the stack's size",
                 "bad-geometry",
             )
         bad = np.flatnonzero(~np.isfinite(self.projections).all(axis=(1, 2)))
         if bad.size:
             raise InputError(
-                f"view {bad[0]} has values that are not finite ({bad.size} views in all): a dead or unexposed pixel has no logarithm; mask it or clip the intensities above 0",
+                f"view {bad[0]} has values that are not finite ({bad.size} views in all): "
+                "a dead or unexposed pixel has no logarithm; mask it or clip the intensities above 0",
                 "not-finite",
             )
         if not (np.isfinite(self.mu_water) and self.mu_water > 0):
