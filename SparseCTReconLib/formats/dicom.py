@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..errors import InputError
 from .files import simpleitk
 
 _POSITION, _ORIENTATION, _MODALITY, _DESCRIPTION = "0020|0032", "0020|0037", "0008|0060", "0008|103e"
+_CLASS, _SERIES = "0008|0016", "0020|000e"
 _SHEAR_MM = 0.5
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,12 @@ def read_series(path: Path):
         Where there is no series or no telling which one, or its slices are missing, doubled, tilted or of different sizes.
     """
     sitk = simpleitk()
-    files = _choose(path)
+    folder = path if path.is_dir() else path.parent
+    names = sitk.ImageSeriesReader
+    series = {uid: names.GetGDCMSeriesFileNames(str(folder), uid) for uid in names.GetGDCMSeriesIDs(str(folder))}
+    files = _choose(path, series)
     headers = [_header(file) for file in files]
+    _check_none_is_damaged(folder, {Path(file).resolve() for file in itertools.chain(files, *series.values())}, headers[0])
     if len(files) == 1:
         if len(headers[0]["size"]) < 3 or headers[0]["size"][2] < 2:
             raise InputError(f"the DICOM series in {path} has one slice: a volume needs at least two", "not-a-volume")
@@ -51,11 +57,8 @@ def _execute(reader, names, path: Path):
         raise InputError(f"the DICOM series in {path} cannot be read: a file is damaged or oddly compressed", "unreadable") from error
 
 
-def _choose(path: Path) -> tuple[str, ...]:
+def _choose(path: Path, series: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The files of the series to read, in order."""
-    reader = simpleitk().ImageSeriesReader
-    folder = path if path.is_dir() else path.parent
-    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
     if path.is_file():
         holding = [files for files in series.values() if path.resolve() in {Path(file).resolve() for file in files}]
         return holding[0] if holding else (str(path),)
@@ -68,6 +71,17 @@ def _choose(path: Path) -> tuple[str, ...]:
             raise InputError(f"{path} holds {len(files)} DICOM series: {said}; give one file of the series you mean", "which-series")
         log.warning("%s holds %d DICOM series, the largest is read: %s", path, len(files), said)
     return files[0]
+
+
+def _check_none_is_damaged(folder: Path, known: set[Path], header: dict):
+    """GDCM passes over a file that is cut short; at the end of a stack no gap would tell."""
+    for file in sorted(folder.iterdir()):
+        if file.resolve() in known or not is_dicom_file(file):
+            continue
+        with file.open("rb") as stream:
+            head = stream.read(1 << 16)
+        if header["series"] and all(text.encode() in head for text in (header["class"], header["series"])):
+            raise InputError(f"{file} is damaged or cut short, and belongs to the series: copy it again or take it away", "unreadable")
 
 
 def _describe(files) -> str:
@@ -101,6 +115,8 @@ def _header(file: str) -> dict:
         "orientation": numbers(_ORIENTATION, 6),
         "modality": text(_MODALITY),
         "description": text(_DESCRIPTION),
+        "class": text(_CLASS),
+        "series": text(_SERIES),
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from poses import rotation
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.formats import read_ct, read_volume, write_scan, write_volume
@@ -300,11 +300,23 @@ def test_an_mr_series_is_refused_as_a_ct_but_read_as_a_volume(tmp_path):
     np.testing.assert_array_equal(read_volume(folder).array, HU)
 
 
-def test_a_damaged_dicom_file_is_refused(tmp_path):
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_dicom_file_cut_short_is_refused_by_name_also_at_the_end_of_the_stack(tmp_path, number):
     folder = write_series(tmp_path / "series")
-    data = (folder / "slice1.dcm").read_bytes()
-    (folder / "slice1.dcm").write_bytes(data[:-60])
-    assert "damaged" in refusal(folder) or "slice1.dcm" in refusal(folder)
+    data = (folder / f"slice{number}.dcm").read_bytes()
+    (folder / f"slice{number}.dcm").write_bytes(data[:-60])
+    assert f"slice{number}.dcm is damaged or cut short" in refusal(folder)
+
+
+def test_other_dicom_objects_beside_a_series_do_not_disturb_it(tmp_path):
+    folder = write_series(tmp_path / "series")
+    plan = pydicom.dcmread(folder / "slice0.dcm")
+    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    plan.SeriesInstanceUID, plan.Modality = "1.2.7", "RTSTRUCT"
+    for name in ("PixelData", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(plan, name)
+    plan.save_as(folder / "structures.dcm")
+    np.testing.assert_array_equal(read_ct(folder).array, HU)
 
 
 @pytest.mark.parametrize("name", ["head_vhp_female_2mm.nrrd", "knee_vhp_female_2mm.nrrd"])

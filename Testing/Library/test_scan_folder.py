@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from poses import random_geometry
 
+from SparseCTReconLib import formats
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.formats import read_scan, rtk, scan_folder, write_scan
 from SparseCTReconLib.geometry import Geometry
@@ -229,6 +232,18 @@ def test_what_is_no_scan_is_answered_with_what_would_be(tmp_path):
     assert "geometry.xml and projections.mha" in refusal(tmp_path / "notes.txt")
     assert "geometry.xml and projections.mha" in refusal(tmp_path)
     assert "does not exist" in refusal(tmp_path / "nowhere")
+
+
+def test_a_new_format_is_known_by_one_line(tmp_path, monkeypatch):
+    toy = ModuleType("SparseCTReconLib.formats.toy")
+    toy.recognises = lambda path: path.suffix == ".toy"
+    toy.read = lambda path: make_scan(provenance={"read": path.name})
+    monkeypatch.setitem(sys.modules, toy.__name__, toy)
+    monkeypatch.setitem(formats.SCAN_FORMATS, "a toy scan (.toy)", "toy")
+    (tmp_path / "a.toy").write_text("")
+    (tmp_path / "a.txt").write_text("")
+    assert read_scan(tmp_path / "a.toy").provenance == {"read": "a.toy"}
+    assert "or a toy scan (.toy)" in refusal(tmp_path / "a.txt")
 
 
 def test_an_earlier_scan_is_replaced_and_what_lies_beside_it_stays(folder):
