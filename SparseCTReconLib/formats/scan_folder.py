@@ -156,7 +156,7 @@ def read_stack(path: Path) -> tuple[np.ndarray, dict]:
 
 def write(scan: Scan, folder) -> None:
     """See `formats.write_scan`."""
-    folder = Path(folder).expanduser().absolute()
+    folder = Path(folder).expanduser().resolve()
     _check_replaceable(folder)
     temporary = folder.with_name(f".writing-{folder.name}")
     remove(temporary)
@@ -178,8 +178,8 @@ def _description(scan: Scan) -> dict:
         format="SparseCTRecon scan",
         version=VERSION,
         projections=STACKS[0],
-        photons=scan.photons,
-        mu_water_per_mm=scan.mu_water,
+        photons=None if scan.photons is None else float(scan.photons),
+        mu_water_per_mm=float(scan.mu_water),
         isocentre_mm=scan.geometry.isocentre_mm,
         provenance=scan.provenance,
     ).model_dump(exclude={"i0"})

@@ -98,6 +98,17 @@ def test_a_ct_written_by_another_tool_in_whole_numbers_is_read(tmp_path):
     assert volume.attributes == {}
 
 
+def test_a_nrrd_in_ras_is_read_in_lps(tmp_path):
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 8 7 5\nencoding: raw\nendian: little\n"
+        "space directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (10,20,30)\n\n"
+    )
+    (tmp_path / "ct.nrrd").write_bytes(header.encode() + HU.astype("<i2").tobytes())
+    volume = read_ct(tmp_path / "ct.nrrd")
+    np.testing.assert_array_equal(volume.array, HU)
+    np.testing.assert_allclose((volume.grid.index_to_world @ [1, 1, 1, 1])[:3], [-12, -23, 34])
+
+
 @pytest.mark.parametrize("name", ["ct.nrrd", "ct.mha"])
 def test_the_header_says_how_a_volume_was_made(tmp_path, name):
     attributes = {"SparseCTRecon.method": "admm-tv", "SparseCTRecon.options": '{"a": [1, 2], "b": "x = y; z := 3"}'}

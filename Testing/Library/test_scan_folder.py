@@ -306,9 +306,22 @@ def test_an_earlier_scan_comes_back_where_the_last_rename_fails(folder, monkeypa
     assert os.listdir(folder.parent) == ["scan"]
 
 
-def test_numpy_values_in_the_provenance_are_written_as_numbers(tmp_path):
-    write_scan(make_scan(provenance={"size": np.arange(3), "step": np.float32(0.5)}), tmp_path / "scan")
-    assert read_scan(tmp_path / "scan").provenance == {"size": [0, 1, 2], "step": 0.5}
+def test_numpy_values_are_written_as_numbers(tmp_path):
+    scan = make_scan(provenance={"size": np.arange(3), "step": np.float32(0.5)}, photons=np.float32(5e4), mu_water=np.float32(0.25))
+    write_scan(scan, tmp_path / "scan")
+    again = read_scan(tmp_path / "scan")
+    assert (again.provenance, again.photons, again.mu_water) == ({"size": [0, 1, 2], "step": 0.5}, 5e4, 0.25)
+
+
+def test_a_folder_that_is_a_link_stays_one(folder):
+    link = folder.with_name("link")
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    write_scan(make_scan(views=7), link)
+    assert link.is_symlink()
+    assert read_scan(folder).views == 7
 
 
 @pytest.mark.parametrize(
