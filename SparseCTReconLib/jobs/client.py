@@ -200,6 +200,8 @@ class Job:
 
     def _ended(self, exit_code: int) -> None:
         self.exit_code = exit_code
+        if not self.result:
+            self._end_process()
         if self.error:
             self.state = JobState.FAILED
         elif self.result:

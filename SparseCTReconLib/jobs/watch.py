@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -35,15 +37,19 @@ class Watch:
         self._folder, self._say = folder, say
         self._asked: float | None = None
         self._over = threading.Event()
+        self._signals = socket.socketpair()
+        for end in self._signals:
+            end.setblocking(False)
         self.step: int | None = None
         """The last step that was done."""
         self.resumable = False
         """Whether a checkpoint has been written."""
 
     def start(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            # Blocked here and looked at by the thread: a handler would have to wait for a long call in C to return.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # A handler in Python would have to wait until a long call in C returns; the byte that a signal leaves here does not.
+        signal.set_wakeup_fd(self._signals[1].fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def stop(self) -> None:
@@ -56,9 +62,13 @@ class Watch:
             raise Cancelled
 
     def _look(self) -> None:
-        pending = signal.sigpending() & _SIGNALS if hasattr(signal, "sigpending") else ()
-        if self._asked is None and (pending or self._say.lost or (self._folder / CANCEL_FILE).exists()):
+        if self._asked is None and (self._signalled() or self._say.lost or (self._folder / CANCEL_FILE).exists()):
             self._asked = time.monotonic()
+
+    def _signalled(self) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            return not _SIGNALS.isdisjoint(self._signals[0].recv(64))
+        return False
 
     def _run(self) -> None:
         pid, last = os.getpid(), float("-inf")

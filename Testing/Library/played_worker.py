@@ -1,0 +1,34 @@
+"""The real worker with one more method: `Played`, which also prints, as chatty libraries do, and starts a process of its own."""
+
+import os
+import subprocess
+import sys
+
+from played_method import Played
+
+from SparseCTReconLib import methods
+from SparseCTReconLib.jobs import worker
+from SparseCTReconLib.jobs.client import SubprocessTransport
+
+
+class PlayedTransport(SubprocessTransport):
+    """Starts this file where `SubprocessTransport` starts the worker."""
+
+    def start(self, arguments, environment):
+        super().start(["-u", __file__, *arguments[3:]], environment)
+
+
+class Chatty(Played):
+    def run(self, scan, grid, options, device="cpu", resume=None):
+        print("a line on standard output")
+        os.system("echo and one from a child")
+        subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        yield from super().run(scan, grid, options, device, resume)
+        if options.steps == 13:
+            raise RuntimeError("thirteen is an unlucky number\nreally")
+
+
+if __name__ == "__main__":
+    known = methods.get
+    methods.get = lambda name: Chatty() if name == "played" else known(name)
+    sys.exit(worker.main())
