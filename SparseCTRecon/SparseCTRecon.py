@@ -12,7 +12,6 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
-
 from SparseCTReconPanel.logic import SparseCTReconLogic
 from SparseCTReconPanel.parameters import SparseCTReconParameterNode
 from SparseCTReconPanel.sampledata import registerSampleData

@@ -1,11 +1,11 @@
 """What the library says about its methods, read from its source: importing a method would need packages that the panel may not have yet."""
 
 import ast
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
-@lru_cache(maxsize=None)
+@cache
 def describe(name):
     """Return {"title", "summary", "citation"} of the method called `name`, as far as its class states them."""
     import SparseCTReconLib.methods as methods

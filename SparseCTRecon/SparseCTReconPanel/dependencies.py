@@ -1,9 +1,8 @@
-"""The Python packages that the worker needs, looked up without importing them and installed only when the user asks for a reconstruction."""
+"""The Python packages that the worker needs: looked up without importing them, installed only when the user asks for a reconstruction."""
 
 import importlib.metadata
 from pathlib import Path
 
-import slicer
 from slicer.i18n import tr as _
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"

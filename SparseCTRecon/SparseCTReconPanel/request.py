@@ -90,8 +90,8 @@ class Request:
         return job
 
     def reconstructJob(self, scan, output, grid):
-        """The job.json of the reconstruction. `grid` is a Grid as a dict, or None for the library's choice."""
-        return {
+        """The job.json of the reconstruction. `grid` is a Grid as a dict, or None: about the isocentre."""
+        job = {
             "task": "reconstruct",
             "scan": scan,
             "output": output,
@@ -99,10 +99,12 @@ class Request:
             "grid": grid,
             "device": self.device,
             "budget_s": self.budget if self.budget > 0 else None,
-            "seed": self.seed,
             "previews": "previews",
             "previews_kept": 3,
         }
+        if grid is None and self.voxelSize > 0:
+            job["spacing_mm"] = [self.voxelSize] * 3
+        return job
 
 
 def _scanFolderIsValid(path):

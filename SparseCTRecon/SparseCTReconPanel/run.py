@@ -1,6 +1,7 @@
 """A run: the jobs from a CT or a scan to a volume in the scene, one after the other, and the scene as it was if they do not end well."""
 
 import shutil
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,13 +118,17 @@ class Run:
         if self._output.deleted:
             self.stop(_("The output volume was deleted: the reconstruction was stopped."))
             return
-        events = self._job.poll()
-        self._readLog()
-        if self._job.state is JobState.RUNNING:
-            self._showPreview()
-        elif not self._job.active:
-            self._jobEnded()
-        if events:
+        try:
+            events = self._job.poll()
+            self._readLog()
+            if self._job.state is JobState.RUNNING:
+                self._showPreview()
+            elif not self._job.active:
+                self._jobEnded()
+        except Exception as error:
+            self._fail(error)
+            return
+        if events and self.active:
             self._onChanged(self)
 
     def takeLog(self):
@@ -147,23 +152,27 @@ class Run:
         if state is JobState.FAILED:
             self.error = self._job.error
             self._end(JobState.FAILED, self.error["message"])
-        elif state is JobState.CANCELLED:
-            self._end(JobState.CANCELLED, _("Cancelled."))
-        elif self.state is JobState.CANCELLING:
+        elif state is JobState.CANCELLED or self.state is JobState.CANCELLING:
             self._end(JobState.CANCELLED, _("Cancelled."))
         elif self._index < len(self._jobs) - 1:
             self._next()
         else:
             self._end(JobState.DONE, _("{name} is ready.").format(name=self.outputNode.GetName()))
 
+    def _fail(self, error):
+        """End a run that this process, not the worker, could not go on with."""
+        self._job.kill()
+        self.error = {"code": "panel", "message": str(error), "next_step": "", "details": traceback.format_exc()}
+        self._end(JobState.FAILED, str(error))
+
     def _end(self, state, message):
         self._timer.stop()
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
+        self.state, self.message = state, message
         if state is not JobState.DONE:
             self._output.restore()
             if self._snapshots:
                 self._snapshots.remove()
-        self.state, self.message = state, message
         self._tidyUp()
         self._onChanged(self)
 

@@ -159,17 +159,13 @@ def _show(node):
 
 
 def removeNode(node):
-    """Remove a node with the display and storage nodes that came with it, and its item in the subject hierarchy."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
-    companions = [node.GetNthDisplayNode(i) for i in range(node.GetNumberOfDisplayNodes())]
-    companions += [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
+    """Remove a node with the display and storage nodes that came with it; the subject hierarchy follows by itself."""
+    displays = [node.GetNthDisplayNode(i) for i in range(node.GetNumberOfDisplayNodes())] if node.IsA("vtkMRMLDisplayableNode") else []
+    storages = [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
     slicer.mrmlScene.RemoveNode(node)
-    for companion in filter(None, companions):
+    for companion in filter(None, displays + storages):
         if companion.GetScene():
             slicer.mrmlScene.RemoveNode(companion)
-    if item and hierarchy.GetItemDataNode(item) is None and hierarchy.GetItemName(item):
-        hierarchy.RemoveItem(item)
 
 
 def fileBeside(node, inputNode):
@@ -178,7 +174,7 @@ def fileBeside(node, inputNode):
     inputItem = hierarchy.GetItemByDataNode(inputNode)
     if not inputItem:
         return
-    level = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyLevelStudy()
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
     parent = hierarchy.GetItemAncestorAtLevel(inputItem, level) or hierarchy.GetItemParent(inputItem)
     item = hierarchy.GetItemByDataNode(node)
     if item:

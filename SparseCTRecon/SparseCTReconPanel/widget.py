@@ -50,6 +50,7 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic:
             self.logic.stopAll(_("The panel was closed: the reconstruction was stopped."))
             self._undoStopAtQuit()
+            self.logic = None
         self.removeObservers()
 
     def enter(self):

@@ -1,4 +1,4 @@
-"""A stand-in for the Slicer application around a real MRML scene: enough of it to load a scripted module with its .ui file. See README.md."""
+"""A stand-in for the Slicer application around a real MRML scene: enough to load a scripted module with its .ui file. See README.md."""
 
 from .application import Host, start
 

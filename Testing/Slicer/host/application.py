@@ -110,7 +110,7 @@ def start(real_python: Path | None = None) -> Host:
     Parameters
     ----------
     real_python : Path, optional
-        A folder that holds Slicer's own ``parameterNodeWrapper`` and ``ScriptedLoadableModule.py`` (``Base/Python/slicer`` of its source): these
-        are then used instead of the stand-ins.
+        ``Base/Python/slicer`` of Slicer's source: its own parameterNodeWrapper, ScriptedLoadableModule, i18n and packaging are then used
+        instead of the stand-ins.
     """
     return Host(real_python)

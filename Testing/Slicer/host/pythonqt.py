@@ -5,6 +5,7 @@ Only classes that the module `qt` (or `ctk`, `slicer`) hands out, and widgets ma
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 
@@ -98,8 +99,16 @@ class UiLoader(QtUiTools.QUiLoader):
         return widget
 
 
+def _spare_singletons() -> None:
+    """Let None, True and False outlive PySide6 6.12, which gives them away once for each call before Python 3.12 made them immortal."""
+    if sys.version_info < (3, 12):
+        for one in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(one)).value += 1 << 40
+
+
 def install() -> types.ModuleType:
     """Make `import qt` work and return the module."""
+    _spare_singletons()
     module = _QtModule("qt")
     module.QUiLoader = UiLoader
     module.Signal = QtCore.Signal

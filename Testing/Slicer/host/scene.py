@@ -98,8 +98,8 @@ class Scene:
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.mrml)
         for node_id in [one for one in self._items if not self.mrml.GetNodeByID(one)]:
             item = self._items.pop(node_id)
-            if item and not self.mrml.IsClosing():
-                hierarchy.RemoveItem(item)
+            if not self.mrml.IsClosing():
+                hierarchy.RemoveItem(item, False, False)
 
     def close(self):
         self.mrml.Clear(True)

@@ -1,0 +1,106 @@
+"""A worker that acts: it answers a job.json with the events and files of a real one, a step for each poll, without a process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from SparseCTReconLib import formats
+from SparseCTReconLib.grid import Grid, Volume
+from SparseCTReconLib.jobs.events import encode
+from SparseCTReconLib.jobs.spec import read_spec
+from SparseCTReconLib.jobs.transport import Poll
+
+
+@dataclass
+class Script:
+    """What the worker is to do.
+
+    Parameters
+    ----------
+    previews : int
+        How many it writes.
+    ending : str
+        "done", "error", "dies", or "waits" for being cancelled.
+    voxels : callable
+        From a shape (z, y, x) and how far it is (0..1) to the volume.
+    jobs : list of dict
+        The jobs it was given.
+    """
+
+    previews: int = 3
+    ending: str = "done"
+    voxels: Callable = lambda shape, done: np.full(shape, 100 * done, np.float32)
+    jobs: list = field(default_factory=list)
+    killed: bool = False
+
+
+class ActingWorker:
+    def __init__(self, script: Script):
+        self._script = script
+        self._exit_code = None
+
+    def start(self, arguments, environment):
+        self._file = Path(arguments[-1])
+        self._life = self._act()
+
+    def poll(self) -> Poll:
+        cancelled = (self._file.parent / "cancel").exists()
+        said = self._cancelled() if cancelled else next(self._life, b"")
+        return Poll(said, b"", self._exit_code)
+
+    def kill(self, pid):
+        self._script.killed, self._exit_code, self._life = True, -9, iter(())
+
+    def _cancelled(self) -> bytes:
+        self._exit_code = 3
+        return encode("cancelled", step=1, resumable=False)
+
+    def _act(self) -> Iterator[bytes]:
+        self._script.jobs.append(json.loads(self._file.read_text(encoding="utf-8")))
+        spec = read_spec(self._file)
+        yield encode("stage", name="starting", pid=None)
+        yield from getattr(self, f"_{spec.task}")(spec)
+
+    def _simulate(self, spec) -> Iterator[bytes]:
+        yield encode("started", task="simulate")
+        yield encode("progress", step=1, steps=2, fraction=0.5, elapsed_s=1, remaining_s=1)
+        Path(spec.output).mkdir()
+        self._exit_code = 0
+        yield encode("done", path=spec.output, summary={})
+
+    def _reconstruct(self, spec) -> Iterator[bytes]:
+        grid = Grid.from_dict(spec.grid) if spec.grid else Grid.centred((8, 8, 8), (4, 4, 4))
+        yield encode("started", task="reconstruct", method=spec.method, device="cpu", backend="acting", grid=grid.to_dict())
+        Path(spec.previews).mkdir()
+        for step in range(1, self._script.previews + 1):
+            done = step / (self._script.previews + 1)
+            path = Path(spec.previews) / f"step-{step}.nrrd"
+            formats.write_volume(Volume(self._script.voxels(grid.shape, done), grid), path)
+            yield encode("progress", step=step, steps=self._script.previews, fraction=done, elapsed_s=step, remaining_s=75)
+            yield encode("preview", path=str(path), step=step)
+        yield from self._end(spec, grid)
+
+    def _end(self, spec, grid) -> Iterator[bytes]:
+        while self._script.ending == "waits":
+            yield encode("heartbeat")
+        if self._script.ending == "error":
+            self._exit_code = 1
+            yield encode("error", code="memory", message="The volume does not fit into memory.", next_step="Take larger voxels.", details="Traceback")
+        elif self._script.ending == "dies":
+            self._exit_code = -9
+            yield b'{"event": "progr'
+        else:
+            attributes = {"SparseCTRecon.method": spec.method, "SparseCTRecon.options": '{"a": "\u00b5"}'}
+            formats.write_volume(Volume(self._script.voxels(grid.shape, 1.0), grid, attributes), spec.output)
+            self._exit_code = 0
+            yield encode("done", path=spec.output, summary={})
+
+
+def new_worker(script: Script) -> Callable[[], ActingWorker]:
+    """What makes a worker for each job, as the logic's `newTransport`."""
+    return lambda: ActingWorker(script)
