@@ -257,14 +257,13 @@ def _refuse_unknown(arguments: list[str], name: str) -> None:
 
 def _one_sentence(box: str) -> str:
     """The first paragraph of the parser's framed message."""
-    lines = [line.strip(" │|\t") for line in box.splitlines()]
     paragraph: list[str] = []
-    for line in lines:
-        if set(line) <= set("─-"):
+    for line in box.splitlines()[1:]:  # the first is the title
+        if re.search("[─━═]|--", line) and not re.search("--[a-z]", line):
             if paragraph:
                 break
-        elif not line.startswith(("╭", "╰", "+")):
-            paragraph.append(line)
+        elif text := line.strip(" │┃║|"):
+            paragraph.append(text)
     return " ".join(paragraph) or "the arguments are wrong: see --help"
 
 

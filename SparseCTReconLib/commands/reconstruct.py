@@ -10,6 +10,7 @@ from rich.console import Console
 
 from .. import methods
 from ..errors import InputError
+from ..jobs.files import check_place
 from ..jobs.spec import parse_spec
 from .running import run_job
 from .scan import absolute
@@ -25,6 +26,7 @@ def reconstruct(values: dict, scan: Path, output: Path, console: Console, resume
     spec = parse_spec({"task": "reconstruct", "scan": str(absolute(scan)), "output": str(output), **values}, "reconstruct")
     missing = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     try:
+        check_place(output)
         return run_job(spec, output.with_name(output.name + ".job"), values["method"], console, resume)
     except (InputError, OSError):
         for folder in missing:

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import InputError
+
 JOB_FILE = "job.json"
 CANCEL_FILE = "cancel"
 LOG_FILE = "worker.log"
@@ -34,6 +36,29 @@ def written_beside(path) -> Iterator[Path]:
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(path, suffixes: tuple[str, ...] = ()) -> None:
+    """Refuse, before the work, an output of an unknown kind or in a place that cannot be written.
+
+    Raises
+    ------
+    InputError
+        With the reason and the way out.
+    """
+    path = Path(path)
+    if suffixes and not path.name.lower().endswith(suffixes):
+        raise InputError(f"{path}: a volume is written as {', '.join(suffixes)}; give one of these endings", "bad-output")
+    if suffixes and path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file", "bad-output")
+    folder = temporary_folder(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place", "unwritable") from None
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
 
 
 def write_json(path, values) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from ..methods.base import State
 from ..methods.reconstruct import PREFIX, Reconstruction, prepare, to_unit
 from . import checkpoint
 from .events import EventWriter
-from .files import temporary_folder, write_json, written_beside
+from .files import check_place, write_json, written_beside
 from .spec import ReconstructJob, SimulateJob
 from .watch import Cancelled, Watch
 
@@ -252,29 +250,6 @@ class Drive:
         if self.spec.previews_kept:
             while len(self._previews) > self.spec.previews_kept:
                 self._previews.pop(0).unlink(missing_ok=True)
-
-
-def check_place(path, suffixes: tuple[str, ...] = ()) -> None:
-    """Refuse, before the work, an output of an unknown kind or in a place that cannot be written.
-
-    Raises
-    ------
-    InputError
-        With the reason and the way out.
-    """
-    path = Path(path)
-    if suffixes and not path.name.lower().endswith(suffixes):
-        raise InputError(f"{path}: a volume is written as {', '.join(suffixes)}; give one of these endings", "bad-output")
-    if suffixes and path.is_dir():
-        raise InputError(f"{path} is a folder: give the name of a file", "bad-output")
-    folder = temporary_folder(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place", "unwritable") from None
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(folder)
 
 
 def _cost(seconds: float) -> dict:

@@ -1,0 +1,245 @@
+"""The command line as a contract: exit codes, one sentence, nothing half-written, what lands where."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import played_cli
+import pytest
+
+from SparseCTReconLib import Geometry, Grid, Scan, Volume, read_scan, read_volume, write_scan, write_volume
+from SparseCTReconLib.cli import main
+
+ISOCENTRE = (10.0, -20.0, 300.0)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans") / "scan"
+    geometry = Geometry.preset("linac", 6, detector_shape=(12, 16), pixel_mm=(30, 25), isocentre_mm=ISOCENTRE)
+    write_scan(Scan(np.full((6, 12, 16), 0.5), geometry, photons=1e5), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory):
+    grid = Grid.centred((20, 18, 16), (10, 10, 10), ISOCENTRE)
+    z, y, x = np.indices(grid.shape)
+    array = np.where((x - 9.5) ** 2 + (y - 8.5) ** 2 < 36, 40.0, -1000.0)
+    path = tmp_path_factory.mktemp("ct") / "ein CT.nrrd"
+    write_volume(Volume(array, grid), path)
+    return path
+
+
+@pytest.fixture
+def played(monkeypatch):
+    played_cli.install(monkeypatch.setattr)
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which the command refuses `arguments`."""
+    assert run(*arguments) == 2
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said.err.rstrip().endswith(lines[0]), said.err
+    assert "Traceback" not in said.err + said.out
+    return lines[0]
+
+
+def test_a_volume_comes_out_of_a_scan_with_its_figures(tmp_path, scan, played, capsys):
+    out, figures = tmp_path / "volume.nrrd", tmp_path / "figures.json"
+    assert run("reconstruct", scan, out, "--method", "played", "--set", "steps=5", "seed=9", "--set", "pause-s=0", "--json", figures) == 0
+    volume = read_volume(out)
+    np.testing.assert_allclose(volume.grid.centre_mm, ISOCENTRE, atol=1e-3)
+    np.testing.assert_allclose(volume.array, -1000 / 32, atol=1e-2)
+    said = json.loads(figures.read_text())
+    assert {"method", "backend", "seconds", "peak_memory_mb", "reprojection_residual", "options"} <= set(said)
+    assert said["options"] == {"steps": 5, "pause_s": 0.0, "seed": 9}
+    assert {path.name for path in tmp_path.iterdir()} == {"volume.nrrd", "figures.json"}
+    assert "volume.nrrd: played in" in capsys.readouterr().out
+
+
+def test_the_output_takes_exactly_the_grid_of_the_volume_it_is_to_be_like(tmp_path, scan, played):
+    turned = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    like = Grid((9, 8, 7), (11, 12, 13), tuple(np.array(ISOCENTRE) - turned @ [44, 42, 39]), turned)
+    write_volume(Volume(np.zeros(like.shape), like), tmp_path / "wie dies.nii.gz")
+    assert run("reconstruct", scan, tmp_path / "ä b.mha", "--method", "played", "--like", tmp_path / "wie dies.nii.gz", "--mu") == 0
+    volume = read_volume(tmp_path / "ä b.mha")
+    assert volume.grid.matches(like) and volume.unit == "1/mm"
+
+
+@pytest.mark.parametrize(
+    "flags, size, spacing",
+    [
+        (["--size", 10, 8, 6, "--spacing", 5, 6, 7], (10, 8, 6), (5, 6, 7)),
+        (["--spacing", 30, 30, 30], None, (30, 30, 30)),
+        (["--size", 10, 10, 10], (10, 10, 10), None),
+    ],
+)
+def test_size_and_spacing_make_a_grid_about_the_isocentre(tmp_path, scan, played, flags, size, spacing):
+    assert run("reconstruct", scan, tmp_path / "volume.nrrd", "--method", "played", *flags) == 0
+    grid = read_volume(tmp_path / "volume.nrrd").grid
+    np.testing.assert_allclose(grid.centre_mm, ISOCENTRE, atol=1e-2)
+    assert size is None or grid.size == size
+    assert spacing is None or np.allclose(grid.spacing_mm, spacing)
+    if size is None or spacing is None:
+        radius, half_height = read_scan(scan).geometry.field_of_view()
+        extent = np.array([2 * radius, 2 * radius, 2 * half_height])
+        assert (grid.extent_mm > extent - 4).all() and (grid.extent_mm < extent + np.array(grid.spacing_mm) + 4).all()
+
+
+def test_a_scan_comes_out_of_a_ct_as_the_flags_say(tmp_path, ct):
+    flags = ["--views", 4, "--preset", "lab", "--arc", 90, "--photons", 2e4, "--detector", 24, 16, "--pixel", 8, 9, "--offset", -6, 3]
+    assert run("simulate", ct, tmp_path / "scan", *flags, "--seed", 5) == 0
+    scan = read_scan(tmp_path / "scan")
+    assert scan.projections.shape == (4, 16, 24) and scan.geometry.pixel_mm == pytest.approx((9, 8)) and scan.photons == 2e4
+    assert np.degrees(np.ptp(scan.geometry.gantry_angles_rad)) == pytest.approx(90)
+    offset = np.einsum("ij,ij->i", scan.geometry.detector - np.array(ISOCENTRE), scan.geometry.u)
+    np.testing.assert_allclose(offset, -6, atol=1e-3)
+    assert scan.provenance["seed"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["scan"]
+
+
+def test_evaluate_prints_and_writes_figures_with_their_conventions(tmp_path, ct, capsys):
+    assert run("evaluate", ct, ct, "--json", tmp_path / "figures.json") == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["rmse_hu"] == 0 and figures["ssim"] == pytest.approx(1) and figures["psnr_db"] is None
+    assert {"psnr_db", "ssim", "rmse_hu"} <= set(figures["conventions"])
+    assert "three axes" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["reconstrct"], "did you mean 'reconstruct'"),
+        (["doctor", "--jsn"], "did you mean '--json'"),
+        (["simulate", "a", "b", "--view", "3"], "did you mean '--views'"),
+        (["simulate", "a", "b", "--arcs=3"], "did you mean '--arc'"),
+        (["simulate", "a"], "missing: SCAN"),
+        (["simulate", "a", "b", "c"], "'c' is one value too many"),
+        (["simulate", "a", "b", "--views", "many"], "write --views N"),
+        (["simulate", "nowhere.nrrd", "{tmp}/scan"], "nowhere.nrrd does not exist"),
+        (["simulate", "{ct}", "{tmp}/scan", "--preset", "linak"], "did you mean 'linac'"),
+        (["simulate", "{ct}", "{tmp}/scan", "--views", "0"], "views=0"),
+        (["simulate", "{ct}", "{tmp}/scan", "--arc", "400"], "arc_deg=400"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "nav"], "did you mean 'naf'"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "stepz=3"], "did you mean 'steps'"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=0"], "steps='0'"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps"], "write name=value"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=1", "steps=2"], "given twice"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--size", "3", "3"], "write --size X Y Z"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--spacing", "1", "0", "1"], "spacing"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--spacing", "1", "-1", "1"], "spacing"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--budget", "-1"], "positive number of seconds"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--device", "cuda"], "played runs on cpu"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--device", "tpu"], "invalid choice"),
+        (["reconstruct", "{scan}", "{tmp}/x.png", "--method", "played"], "give one of these endings"),
+        (["reconstruct", "{ct}/x", "{tmp}/x.nrrd", "--method", "played"], "does not exist"),
+        (["reconstruct", "{scan}", "{ct}/x.nrrd", "--method", "played"], "cannot be written"),
+        (["reconstruct", "{scan}", "{tmp}/new/er/x.nrrd", "--method", "played", "--size", "9000", "9000", "9000"], "GB"),
+        (["evaluate", "{ct}", "nowhere.nrrd"], "nowhere.nrrd does not exist"),
+        (["demo", "--out", "{ct}/demo"], "choose another --out"),
+        (["demo", "--budget", "0"], "positive number of seconds"),
+    ],
+)
+def test_a_wrong_input_is_one_sentence_and_exit_2_and_leaves_nothing(tmp_path, scan, ct, played, capsys, arguments, sentence):
+    arguments = [text.format(tmp=tmp_path, scan=scan, ct=ct) for text in arguments]
+    assert sentence in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in ct.parent.iterdir()] == [ct.name]
+
+
+def test_a_stack_that_is_cut_short_is_one_sentence(tmp_path, scan, played, capsys):
+    from shutil import copytree
+
+    copytree(scan, tmp_path / "scan")
+    stack = next((tmp_path / "scan").glob("projections.*"))
+    stack.write_bytes(stack.read_bytes()[:-500])
+    assert stack.name in refused(capsys, "reconstruct", tmp_path / "scan", tmp_path / "x.nrrd", "--method", "played")
+    assert [path.name for path in tmp_path.iterdir()] == ["scan"]
+
+
+def test_a_failure_is_exit_1_with_the_place_of_the_log(tmp_path, scan, played, capsys):
+    assert run("reconstruct", scan, tmp_path / "x.nrrd", "--method", "played", "--set", "steps=13") == 1
+    said = capsys.readouterr().err
+    assert "thirteen is an unlucky number" in said and "Traceback" not in said
+    assert "Traceback" in Path(re.search(r"Log: (.*)", said)[1].strip()).read_text()
+    assert not (tmp_path / "x.nrrd").exists()
+
+
+def test_plain_lines_tell_the_stages_where_there_is_no_terminal(tmp_path, scan, played, capsys):
+    assert run("reconstruct", scan, tmp_path / "x.nrrd", "--method", "played") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "played: reading the scan" in lines and "played: halving" in lines and "\x1b" not in "".join(lines)
+
+
+def test_previews_land_in_their_folder(tmp_path, scan, played):
+    assert run("reconstruct", scan, tmp_path / "x.nrrd", "--method", "played", "--previews", tmp_path / "seen") == 0
+    (seen,) = (tmp_path / "seen").iterdir()
+    assert read_volume(seen).grid.matches(read_volume(tmp_path / "x.nrrd").grid)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_reconstruction_goes_on_with_resume(tmp_path, scan, number):
+    program = [sys.executable, str(Path(played_cli.__file__)), "reconstruct", str(scan), str(tmp_path / "x.nrrd"), "--method", "played"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    program += ["--set", "steps=150", "pause_s=0.02"]
+    stopped = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment)
+    while not stopped.stderr.readline().startswith("played: halving:"):
+        pass
+    time.sleep(0.2)
+    stopped.send_signal(number)
+    said = stopped.communicate(timeout=20)[1]
+    assert stopped.returncode == 1 and "--resume" in said and "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x.nrrd.job"]
+    assert subprocess.run([*program, "--resume"], env=environment, capture_output=True, timeout=60).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x.nrrd"]
+
+
+def test_methods_are_listed_with_every_option_for_people_and_machines(capsys, played):
+    assert run("methods", "--json") == 0
+    listed = {method["name"]: method for method in json.loads(capsys.readouterr().out)}
+    assert {"fdk", "os-sart", "cgls", "admm-tv", "naf"} <= set(listed)
+    for method in listed.values():
+        assert method["title"] and method["summary"] and method["citation"] and method["devices"]
+        for option in method["options"]:
+            assert option["help"] and "default" in option and option["type"]
+    steps = next(option for option in listed["played"]["options"] if option["name"] == "steps")
+    assert steps == {
+        "name": "steps",
+        "type": "integer",
+        "default": 8,
+        "unit": "steps",
+        "help": "steps to do",
+        "optional": False,
+        "minimum": 1,
+        "maximum": 10_000,
+    }
+    assert run("methods") == 0
+    assert ">= 1, <= 10000" in capsys.readouterr().out
+
+
+def test_doctor_examines_and_never_fails(capsys, monkeypatch):
+    assert run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["packages"]["numpy"] == np.__version__ and found["cores"] >= 1 and found["devices"][0]["name"] == "cpu"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run("doctor") == 0
+    assert "torch cannot be loaded" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_and_version_are_exit_0(capsys):
+    for arguments in ([], ["--help"], ["--version"], ["reconstruct", "--help"]):
+        assert run(*arguments) == 0
+    assert "--budget SECONDS" in capsys.readouterr().out
