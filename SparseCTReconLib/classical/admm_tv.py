@@ -1,8 +1,8 @@
 """ADMM for total variation (Boyd et al. 2011, section 6.4): minimise 0.5 |A x - y|^2 + lambda TV(x) subject to x >= 0.
 
-    x  <- argmin 0.5 |A x - y|^2 + rho/2 |x - z + u|^2      a few conjugate gradient steps, warm started
-    z  <- prox_{lambda/rho TV, >= 0}(x + u)                 fast gradient projection
-    u  <- u + x - z
+x  <- argmin 0.5 |A x - y|^2 + rho/2 |x - z + u|^2      a few conjugate gradient steps, warm started
+z  <- prox_{lambda/rho TV, >= 0}(x + u)                 fast gradient projection
+u  <- u + x - z
 """
 
 from __future__ import annotations

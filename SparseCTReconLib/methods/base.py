@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..errors import InputError
 from ..grid import Grid
 from ..scan import Scan
 
@@ -48,6 +50,31 @@ class State:
     checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
 
 
+def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics, arrays) -> Iterator[State]:
+    """States of an iterative method, from step `done` + 1 until `steps`.
+
+    Parameters
+    ----------
+    iterates : iterator
+        What the algorithm yields after each step.
+    volume, metrics, arrays : callable
+        Of an iterate: the volume; a dict of figures; a dict of named arrays to resume from (the step is added).
+    """
+    if done >= steps:
+        raise InputError(f"the checkpoint is at step {done} of {steps}: ask for more iterations to go on", "nothing-to-do")
+    for step, iterate in enumerate(iterates, start=done + 1):
+        yield State(
+            stage,
+            step,
+            steps,
+            partial(volume, iterate),
+            metrics(iterate),
+            lambda iterate=iterate, step=step: {**arrays(iterate), "step": np.array(step)},
+        )
+        if step >= steps:
+            return
+
+
 class Method:
     """A way from a scan to a volume. Subclasses state what they are and yield states."""
 
@@ -80,4 +107,4 @@ class Method:
         raise NotImplementedError
 
 
-__all__ = ["Field", "Method", "MethodOptions", "State"]
+__all__ = ["Field", "Method", "MethodOptions", "State", "iterate_states"]

@@ -179,9 +179,7 @@ def resample_add(column, z_first, z_step, v0, v1, total):
         z_last = np.float32(column.shape[0] - PADDING)
         source, target = column.ctypes.data, total.ctypes.data
         for v in range(v0, v1, WIDTH):
-            _interpolate_block(
-                np.uint64(source), np.uint64(target + 4 * v), np.float32(z_first + z_step * np.float32(v)), z_step, z_last
-            )
+            _interpolate_block(np.uint64(source), np.uint64(target + 4 * v), np.float32(z_first + z_step * np.float32(v)), z_step, z_last)
     else:
         for v in range(v0, v1):
             z = z_first + z_step * np.float32(v)

@@ -1,6 +1,6 @@
 """Voxel-driven weighted back-projection, the last step of FDK (not the adjoint of `projector`).
 
-    f(x) += weight(view) (sid / depth)^2  q(view, v(x), u(x)),   bilinear on the detector, zero outside it
+f(x) += weight(view) (sid / depth)^2  q(view, v(x), u(x)),   bilinear on the detector, zero outside it
 """
 
 from __future__ import annotations

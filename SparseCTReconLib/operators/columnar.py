@@ -16,7 +16,6 @@ import numpy as np
 from ._jit import kernel, run_threaded
 from ._simd import PADDING, resample_add, resample_adjoint
 
-
 SLAB = 8
 """Voxel planes that one call of the adjoint owns: a slab of 256 x 256 stays within a core's second-level cache."""
 
