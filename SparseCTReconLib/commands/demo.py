@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +12,8 @@ from .. import formats, resources
 from ..errors import InputError
 from ..evaluation.compare import evaluate
 from ..evaluation.pictures import Panel, comparison
-from ..grid import Volume
+from ..geometry import Geometry
+from ..grid import Grid, Volume
 from ..jobs.files import write_json, written_beside
 from .reconstruct import reconstruct
 from .scan import absolute, simulate
@@ -46,6 +48,7 @@ def demo(folder: Path, budget_s: float, console: Console, report: Console) -> di
     source = resources.find(resources.SAMPLE_CT)
     simulate({"views": VIEWS, "preset": "linac", "seed": SEED}, source, folder / "scan", console)
     truth = formats.read_ct(source)
+    seen = formats.read_scan(folder / "scan").geometry
     figures, panels = {}, []
     for name, title in METHODS.items():
         output = folder / f"{name}.nrrd"
@@ -53,15 +56,29 @@ def demo(folder: Path, budget_s: float, console: Console, report: Console) -> di
         summary = reconstruct(values, folder / "scan", output, console)
         recon = formats.read_volume(output)
         figures[name] = _figures(recon, truth, summary)
-        panels.append(Panel(title, recon.array, f"{figures[name]['psnr_db']:.1f} dB   SSIM {figures[name]['ssim']:.3f}"))
-    formats.write_volume(Volume(truth.array, truth.grid, truth.attributes), folder / "truth.nrrd")
+        panels.append(Panel(title, within_view(recon, seen).array, f"{figures[name]['psnr_db']:.1f} dB   SSIM {figures[name]['ssim']:.3f}"))
+    formats.write_volume(truth, folder / "truth.nrrd")
     write_json(folder / "metrics.json", figures)
-    middle = {"axial": int(0.55 * truth.grid.size[2]), "coronal": int(0.45 * truth.grid.size[1])}
+    shown = within_view(truth, seen)
+    slices = {"axial": int(0.55 * shown.grid.size[2]), "coronal": int(0.45 * shown.grid.size[1])}
     with written_beside(folder / "demo.png") as picture:
-        comparison(Panel("truth", truth.array, "the CT that was scanned"), panels, truth.grid, picture, slices=middle)
+        comparison(Panel("truth", shown.array, "the CT that was scanned"), panels, shown.grid, picture, slices=slices)
     report.print(_table(figures))
     report.print(f"volumes, metrics.json and demo.png are in {folder}", highlight=False, markup=False, soft_wrap=True)
     return figures
+
+
+def within_view(ct: Volume, geometry: Geometry) -> Volume:
+    """The part of `ct` in the box about the field of view of `geometry`, on the CT's own voxels."""
+    radius, half_height = geometry.field_of_view()
+    half = np.abs(ct.grid.direction.T) @ [radius, radius, half_height] / ct.grid.spacing_mm
+    middle = (ct.grid.world_to_index @ [*geometry.isocentre_mm, 1.0])[:3]
+    first = np.maximum(0, np.ceil(middle - half)).astype(int)
+    stop = np.minimum(ct.grid.size, np.floor(middle + half).astype(int) + 1)
+    origin = (ct.grid.index_to_world @ [*first, 1.0])[:3]
+    part = tuple(slice(a, b) for a, b in zip(first[::-1], stop[::-1]))
+    grid = Grid(tuple(stop - first), ct.grid.spacing_mm, tuple(origin), ct.grid.direction)
+    return Volume(np.ascontiguousarray(ct.array[part]), grid, ct.attributes, ct.unit)
 
 
 def _figures(recon: Volume, truth: Volume, summary: dict) -> dict:

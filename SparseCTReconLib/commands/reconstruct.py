@@ -22,7 +22,8 @@ def reconstruct(values: dict, scan: Path, output: Path, console: Console, resume
     The job's folder lies beside the output, so that the same command with `resume` finds the checkpoint of one that was stopped.
     """
     output = absolute(output)
-    methods.parse_options(methods.get(values["method"]), values["options"])
+    if values["method"] not in methods.names():
+        methods.get(values["method"])  # refuses it; a known one is left to the worker, since its import takes seconds
     spec = parse_spec({"task": "reconstruct", "scan": str(absolute(scan)), "output": str(output), **values}, "reconstruct")
     missing = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     try:

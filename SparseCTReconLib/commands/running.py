@@ -89,7 +89,7 @@ class _View(AbstractContextManager):
         elif kind == "progress":
             self._progress(event)
         elif kind == "warning":
-            self._console.print(f"warning: {event['message']}", style="yellow", markup=False, highlight=False)
+            self._console.print(f"warning: {event['message']}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def __exit__(self, *exception):
         return None
@@ -113,7 +113,7 @@ class _Lines(_View):
         now = time.monotonic()
         if now - self._last >= _LINE_EVERY_S:
             self._last = now
-            self._print(f"{event['stage']}: {event['step']} of {event['steps']} ({100 * event['fraction']:.0f} %), {_left(event)}")
+            self._print(f"{event['stage']}: {event['step']} of {event['steps']} ({100 * event['fraction']:.0f} %){_left(event, ', ')}")
 
     def _print(self, text: str) -> None:
         self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
@@ -153,8 +153,8 @@ class _Bar(_View):
         self._bar.update(self._task, completed=event["fraction"], left=_left(event), stage=stage)
 
 
-def _left(event: Event) -> str:
+def _left(event: Event, before: str = "") -> str:
     seconds = event.get("remaining_s")
-    if seconds is None:
-        return "time left unknown"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
+    if seconds is None or event["fraction"] >= 1:
+        return ""
+    return f"{before}{int(seconds) // 60}:{int(seconds) % 60:02d} left"

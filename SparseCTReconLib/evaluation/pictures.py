@@ -10,7 +10,9 @@ import numpy as np
 from ..grid import Grid
 
 _BACKGROUND, _TEXT, _FAINT = "#101418", "#f2f4f6", "#9aa4ad"
-_COLUMN_INCH, _DPI = 3.0, 150
+_DIFFERENCE = ("#d6f4ff", "#3aa6e0", "#1d4e79", _BACKGROUND, "#8a3b1c", "#f08a3c", "#fff0d6")
+_COLUMN_INCH, _GAP_INCH, _HEAD_INCH, _FOOT_INCH = 3.0, 0.08, 0.72, 0.78
+_DPI = 150
 
 
 @dataclass(frozen=True)
@@ -55,74 +57,86 @@ def comparison(
     slices : mapping, optional
         "axial" (index along z) and "coronal" (along y); the middle by default.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     look = look or Look()
     axial, coronal = (slices or {}).get("axial", grid.size[2] // 2), (slices or {}).get("coronal", grid.size[1] // 2)
     panels = [truth, *recons]
-    dx, dy, dz = grid.spacing_mm
-    heights = [grid.size[1] * dy, grid.size[2] * dz, grid.size[1] * dy]
-    width = grid.size[0] * dx
-    row_inches = [_COLUMN_INCH * height / width for height in heights]
-    size = (_COLUMN_INCH * len(panels) + 0.5, sum(row_inches) + 1.5)
-    figure = Figure(figsize=size, facecolor=_BACKGROUND, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-    axes = figure.subplots(3, len(panels), squeeze=False, height_ratios=heights)
+    extent = grid.extent_mm
+    sheet = _Sheet([extent[1] / extent[0], extent[2] / extent[0], extent[1] / extent[0]], len(panels))
     for column, panel in enumerate(panels):
-        _grey(axes[0, column], panel.hu[axial], dy / dx, look)
-        _grey(axes[1, column], panel.hu[::-1, coronal], dz / dx, look)
-        _title(axes[0, column], panel)
-    colours = None
+        _grey(top := sheet.axes(0, column), panel.hu[axial], look)
+        _grey(sheet.axes(1, column), panel.hu[::-1, coronal], look)
+        _title(top, panel)
+    _legend(sheet.axes(2, 0), look, axial, coronal)
     for column, panel in enumerate(recons, start=1):
-        colours = _difference(axes[2, column], panel.hu[axial] - truth.hu[axial], dy / dx, look)
-    _legend(axes[2, 0], look, axial, coronal)
-    if colours is not None:
-        _colour_bar(figure, colours, axes[2, 1:])
-    figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
+        colours = _difference(sheet.axes(2, column), panel.hu[axial] - truth.hu[axial], look)
+    if recons:
+        _colour_bar(sheet, colours)
+    sheet.figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
 
 
-def _bare(axis) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.set_facecolor(_BACKGROUND)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+class _Sheet:
+    """A figure of columns of equal width and rows of given heights (in widths of a column), laid out in inches."""
+
+    def __init__(self, heights: list[float], columns: int):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self._rows = [_COLUMN_INCH * height for height in heights]
+        self.width = columns * (_COLUMN_INCH + _GAP_INCH) + _GAP_INCH
+        self.height = _HEAD_INCH + sum(self._rows) + _GAP_INCH * (len(heights) - 1) + _FOOT_INCH
+        self.figure = Figure(figsize=(self.width, self.height), facecolor=_BACKGROUND)
+        FigureCanvasAgg(self.figure)
+
+    def axes(self, row: int, column: int):
+        top = _HEAD_INCH + sum(self._rows[:row]) + row * _GAP_INCH
+        return self.place(_GAP_INCH + column * (_COLUMN_INCH + _GAP_INCH), top, _COLUMN_INCH, self._rows[row])
+
+    def place(self, left: float, top: float, width: float, height: float):
+        """Axes at a place in inches from the upper left corner."""
+        bottom = self.height - top - height
+        axes = self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_facecolor(_BACKGROUND)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return axes
 
 
-def _grey(axis, image: np.ndarray, aspect: float, look: Look) -> None:
+def _grey(axes, image: np.ndarray, look: Look) -> None:
     low, high = look.limits
-    axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="lanczos")
-    _bare(axis)
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect="auto", interpolation="lanczos")
 
 
-def _difference(axis, image: np.ndarray, aspect: float, look: Look):
-    shown = axis.imshow(image, cmap="RdBu_r", vmin=-look.difference_hu, vmax=look.difference_hu, aspect=aspect, interpolation="nearest")
-    _bare(axis)
-    return shown
+def _difference(axes, image: np.ndarray, look: Look):
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("difference", _DIFFERENCE)
+    return axes.imshow(image, cmap=colours, vmin=-look.difference_hu, vmax=look.difference_hu, aspect="auto", interpolation="nearest")
 
 
-def _title(axis, panel: Panel) -> None:
-    axis.set_title(panel.title, color=_TEXT, fontsize=14, fontweight="bold", pad=22 if panel.caption else 8)
-    if panel.caption:
-        axis.text(0.5, 1.03, panel.caption, color=_FAINT, fontsize=10, ha="center", va="bottom", transform=axis.transAxes)
+def _title(axes, panel: Panel) -> None:
+    above = {"transform": axes.transAxes, "ha": "center", "va": "baseline"}
+    height = axes.get_position().height * axes.figure.get_figheight()
+    axes.text(0.5, 1 + 0.36 / height, panel.title, color=_TEXT, fontsize=15, fontweight="bold", **above)
+    axes.text(0.5, 1 + 0.12 / height, panel.caption, color=_FAINT, fontsize=10.5, **above)
 
 
-def _legend(axis, look: Look, axial: int, coronal: int) -> None:
-    _bare(axis)
+def _legend(axes, look: Look, axial: int, coronal: int) -> None:
+    low, high = look.limits
     text = (
-        f"rows: axial slice {axial}, coronal slice {coronal},\n"
-        f"difference to the truth (axial)\n\n"
-        f"window {look.width_hu:g} HU, level {look.level_hu:g} HU\n"
-        f"difference ± {look.difference_hu:g} HU\n\n"
+        f"from above: axial slice {axial},\ncoronal slice {coronal},\n"
+        f"axial difference to the truth\n\n"
+        f"grey: window {look.width_hu:g} HU, level {look.level_hu:g} HU\n({low:g} to {high:g} HU)\n\n"
         "research use only;\ngenerated detail may be false"
     )
-    axis.text(0.04, 0.5, text, color=_FAINT, fontsize=9.5, va="center", linespacing=1.4, transform=axis.transAxes)
+    axes.text(0.04, 0.5, text, color=_FAINT, fontsize=10, va="center", linespacing=1.4, transform=axes.transAxes)
 
 
-def _colour_bar(figure, colours, axes) -> None:
-    bar = figure.colorbar(colours, ax=list(axes), location="bottom", shrink=0.6, aspect=40, pad=0.02, extend="both")
-    bar.set_label("reconstruction - truth (HU)", color=_TEXT, fontsize=10)
-    bar.ax.tick_params(colors=_FAINT, labelsize=9)
+def _colour_bar(sheet: _Sheet, colours) -> None:
+    left = 2 * _GAP_INCH + 1.25 * _COLUMN_INCH
+    place = sheet.place(left, sheet.height - _FOOT_INCH + 0.14, sheet.width - left - 0.25 * _COLUMN_INCH, 0.14)
+    bar = sheet.figure.colorbar(colours, cax=place, orientation="horizontal", extend="both")
+    bar.set_label("reconstruction - truth (HU)", color=_TEXT, fontsize=10.5)
+    bar.ax.tick_params(colors=_FAINT, labelsize=9.5)
     bar.outline.set_edgecolor(_FAINT)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import formats
+from .. import formats, methods
 from .. import simulate as simulate_scan
 from ..errors import InputError
 from ..formats.ct import WRITTEN
@@ -71,6 +71,7 @@ def _simulate_arguments(spec: SimulateJob) -> dict:
 def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
     check_place(spec.output, WRITTEN)
+    methods.parse_options(methods.get(spec.method), spec.options)
     say("stage", name="reading the scan")
     scan = formats.read_scan(spec.scan)
     job = prepare(scan, spec.method, _grid(spec, scan.geometry), spec.device, spec.options)

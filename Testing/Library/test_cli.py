@@ -118,6 +118,25 @@ def test_evaluate_prints_and_writes_figures_with_their_conventions(tmp_path, ct,
     assert "three axes" in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played, monkeypatch, capsys):
+    from SparseCTReconLib.commands import demo
+
+    monkeypatch.setattr(demo.resources, "find", lambda name: ct)
+    monkeypatch.setattr(demo, "METHODS", {"fdk": "FDK", "played": "Played"})
+    monkeypatch.setattr(demo, "VIEWS", 3)
+    assert run("demo", "--out", tmp_path / "eine Probe", "--budget", 5) == 0
+    folder = tmp_path / "eine Probe"
+    assert {path.name for path in folder.iterdir()} == {"scan", "fdk.nrrd", "played.nrrd", "truth.nrrd", "metrics.json", "demo.png"}
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert set(figures) == {"fdk", "played"}
+    for of in figures.values():
+        assert set(of) == {"psnr_db", "ssim", "rmse_hu", "reprojection_residual", "seconds", "peak_memory_mb"}
+        assert all(np.isfinite(value) for value in of.values())
+    table = capsys.readouterr().out
+    assert "PSNR" in table and "played" in table and f"{figures['fdk']['psnr_db']:.2f}" in table
+    assert read_volume(folder / "fdk.nrrd").grid.matches(read_volume(ct).grid)
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [

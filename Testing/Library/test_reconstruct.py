@@ -151,3 +151,26 @@ def test_cuda_is_never_replaced_by_the_cpu_in_silence(played, monkeypatch):
 def test_a_grid_is_met_where_its_shadow_falls_on_the_detector(centre, meets):
     geometry = Geometry.preset("linac", 4)
     assert rays_meet(geometry, Grid.centred((20, 20, 20), (2, 2, 2), centre)) is meets
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_counts_its_steps_and_gives_a_finite_volume_on_the_grid(scan, grid, name):
+    states = list(prepare(scan, name, grid).states(budget_s=2))
+    assert [state.step for state in states] == list(range(states[0].step, states[0].step + len(states)))
+    assert all(0 <= state.step <= state.steps and state.stage for state in states)
+    volume = states[-1].volume()
+    assert volume.shape == grid.shape and volume.dtype == np.float32 and np.isfinite(volume).all()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(scan, grid, name):
+    job = prepare(scan, name, grid)
+    run = job.states()
+    first = next(run)
+    if first.checkpoint is None:
+        pytest.skip("starting again is as quick")
+    arrays = {key: np.array(value) for key, value in next(run).checkpoint().items()}
+    straight, resumed = next(run), next(job.states(resume=arrays))
+    assert (resumed.step, resumed.steps) == (straight.step, straight.steps)
+    expected = straight.volume()
+    np.testing.assert_allclose(resumed.volume(), expected, atol=1e-5 * np.abs(expected).max())
