@@ -19,7 +19,7 @@ from .reconstruct import reconstruct
 from .scan import absolute, simulate
 
 METHODS = {"fdk": "FDK", "admm-tv": "ADMM-TV", "naf": "NAF"}
-VIEWS, SEED = 50, 1
+SCAN = {"views": 50, "preset": "linac", "seed": 1}
 _BUDGETED = "naf"
 
 
@@ -46,7 +46,7 @@ def demo(folder: Path, budget_s: float, console: Console, report: Console) -> di
     except OSError as error:
         raise InputError(f"{folder} cannot be made ({error.strerror}): choose another --out", "unwritable") from None
     source = resources.find(resources.SAMPLE_CT)
-    simulate({"views": VIEWS, "preset": "linac", "seed": SEED}, source, folder / "scan", console)
+    simulate(SCAN, source, folder / "scan", console)
     truth = formats.read_ct(source)
     seen = formats.read_scan(folder / "scan").geometry
     figures, panels = {}, []
@@ -88,7 +88,7 @@ def _figures(recon: Volume, truth: Volume, summary: dict) -> dict:
 
 
 def _table(figures: dict) -> Table:
-    table = Table("method", title=f"head, {VIEWS} noisy views, against the CT that was scanned")
+    table = Table("method", title=f"head, {SCAN['views']} noisy views, against the CT that was scanned")
     for heading in ("PSNR dB", "SSIM", "RMSE HU", "residual", "seconds", "peak MB"):
         table.add_column(heading, justify="right")
     for name, of in figures.items():

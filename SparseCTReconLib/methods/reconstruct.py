@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,15 +72,14 @@ class Reconstruction:
 
         The first state always comes. To cancel, do not ask for the next one.
         """
-        start = time.monotonic()
-        longest = 0.0
+        start = asked = time.monotonic()
+        recent: deque[float] = deque(maxlen=3)  # not all: the first state's time holds the compilation of kernels
         run = self.method.run(self.scan, self.grid, self.options, self.device, resume)
-        asked = start
         for state in run:
-            longest = max(longest, time.monotonic() - asked)
+            recent.append(time.monotonic() - asked)
             yield state
             asked = time.monotonic()
-            if budget_s is not None and asked - start + longest > budget_s:
+            if budget_s is not None and asked - start + max(recent) > budget_s:
                 run.close()
                 return
 

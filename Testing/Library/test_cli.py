@@ -123,7 +123,7 @@ def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played,
 
     monkeypatch.setattr(demo.resources, "find", lambda name: ct)
     monkeypatch.setattr(demo, "METHODS", {"fdk": "FDK", "played": "Played"})
-    monkeypatch.setattr(demo, "VIEWS", 3)
+    monkeypatch.setattr(demo, "SCAN", {"views": 3, "preset": "linac", "detector_shape": (16, 20), "pixel_mm": (25, 20), "seed": 1})
     assert run("demo", "--out", tmp_path / "eine Probe", "--budget", 5) == 0
     folder = tmp_path / "eine Probe"
     assert {path.name for path in folder.iterdir()} == {"scan", "fdk.nrrd", "played.nrrd", "truth.nrrd", "metrics.json", "demo.png"}
