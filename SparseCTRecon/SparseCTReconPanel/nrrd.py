@@ -36,7 +36,7 @@ def readNrrd(path):
     Returns
     -------
     array : ndarray (z, y, x)
-        Voxels.
+        Voxels; of a raw file a map of the file, so that they are copied once only, by whoever takes them.
     ijkToRas : ndarray (4, 4)
         Voxel index (i, j, k) to RAS in mm.
     attributes : dict of str to str
@@ -102,7 +102,7 @@ def _voxels(path, start, encoding, dtype, shape):
     if encoding == "raw":
         if path.stat().st_size - start < count * dtype.itemsize:
             raise ValueError(f"{path.name} is cut short")
-        return np.fromfile(path, dtype, count, offset=start).reshape(shape)
+        return np.memmap(path, dtype, "r", offset=start, shape=shape)
     if encoding not in ("gzip", "gz"):
         raise ValueError(f"{path.name}: encoding {encoding!r} is not read here; raw and gzip are")
     with open(path, "rb") as file:

@@ -63,7 +63,6 @@ class Run:
         self._preview = None
         self._stage = ""
         self._log = []
-        self._logOffset = 0
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.poll)
@@ -76,6 +75,11 @@ class Run:
     @property
     def outputNode(self):
         return self._output.node
+
+    @property
+    def workerPid(self):
+        """Process ID of the present worker, once it has said it."""
+        return self._job.pid if self._job else None
 
     @property
     def progress(self):
@@ -120,7 +124,6 @@ class Run:
             return
         try:
             events = self._job.poll()
-            self._readLog()
             if self._job.state is JobState.RUNNING:
                 self._showPreview()
             elif not self._job.active:
@@ -138,7 +141,7 @@ class Run:
 
     def _next(self):
         self._index += 1
-        self._stage, self._preview, self._logOffset = "", None, 0
+        self._stage, self._preview = "", None
         title, values = self._jobs[self._index]
         self.message = title
         last = self._index == len(self._jobs) - 1
@@ -193,12 +196,14 @@ class Run:
         if kind == "preview":
             self._preview = event
         elif kind == "stage":
-            self._stage = event.get("name", "")
-        elif kind == "warning":
-            self._log.append(_("Warning: {message}").format(message=event.get("message", "")))
-        if kind in ("stage", "started") and self.state is JobState.RUNNING:
-            title = self._jobs[self._index][0]
-            self.message = f"{title}: {self._stage}" if self._stage else title
+            title, self._stage = self._jobs[self._index][0], event.get("name", "")
+            self._log.append(f"{title}: {self._stage}")
+            if self.state is JobState.RUNNING:
+                self.message = f"{title}: {self._stage}"
+        elif kind == "started" and event.get("backend"):
+            self._log.append(_("{method} on {device} ({backend})").format(**event))
+        elif kind in ("log", "warning"):
+            self._log.append(event.get("message", ""))
 
     def _showPreview(self):
         preview, self._preview = self._preview, None
@@ -220,15 +225,6 @@ class Run:
         self._output.finish(array, ijkToRas, attributes)
         if self._snapshots:
             self._snapshots.finish()
-
-    def _readLog(self):
-        with suppress(OSError), open(self._job.folder / "worker.log", "rb") as file:
-            file.seek(self._logOffset)
-            data = file.read()
-            # A line that is not yet complete waits for its end.
-            complete = data[: data.rfind(b"\n") + 1]
-            self._logOffset += len(complete)
-            self._log += complete.decode("utf-8", errors="replace").splitlines()
 
     def _onSceneClose(self, caller=None, event=None):
         self.stop(_("The scene was closed: the reconstruction was stopped."))

@@ -7,7 +7,6 @@ import slicer
 import vtk
 
 PREFIX = "SparseCTRecon."
-NOTICE = "Research use only. Generated detail may be false."
 
 
 def gridOf(volumeNode):
@@ -72,13 +71,14 @@ class OutputVolume:
         """Put voxels [z, y, x] into the node and show it the first time; the user's window and level stay."""
         first = self._layers is None
         node = self.node or self._create()
+        if first:
+            self._prepareDisplay(node)
         with slicer.util.NodeModify(node):
             if first and self._before:
                 node.SetAndObserveImageData(vtk.vtkImageData())
             slicer.util.updateVolumeFromArray(node, array)
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas))
         if first:
-            self._prepareDisplay(node)
             self._layers = _show(node)
         return node
 
@@ -87,8 +87,8 @@ class OutputVolume:
         node = self.update(array, ijkToRas)
         for name in [n for n in node.GetAttributeNames() if n.startswith(PREFIX)]:
             node.RemoveAttribute(name)
-        for name, value in {**attributes, "Notice": NOTICE}.items():
-            node.SetAttribute(name if name.startswith(PREFIX) else PREFIX + name, str(value))
+        for name, value in attributes.items():
+            node.SetAttribute(name if name.startswith(PREFIX) else PREFIX + name, value)
         inputNode = _node(self._inputID)
         if inputNode:
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
@@ -115,6 +115,7 @@ class OutputVolume:
         return node
 
     def _prepareDisplay(self, node):
+        """Fix window and level before there are voxels: Slicer would look for them in the histogram, 0.3 s at 256^3."""
         if node.GetDisplayNode():
             return
         node.CreateDefaultDisplayNodes()

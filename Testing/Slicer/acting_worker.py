@@ -90,12 +90,14 @@ class ActingWorker:
             yield encode("heartbeat")
         if self._script.ending == "error":
             self._exit_code = 1
-            yield encode("error", code="memory", message="The volume does not fit into memory.", next_step="Take larger voxels.", details="Traceback")
+            yield encode(
+                "error", code="memory", message="The volume does not fit into memory.", next_step="Take larger voxels.", details="Traceback"
+            )
         elif self._script.ending == "dies":
             self._exit_code = -9
             yield b'{"event": "progr'
         else:
-            attributes = {"SparseCTRecon.method": spec.method, "SparseCTRecon.options": '{"a": "\u00b5"}'}
+            attributes = {"SparseCTRecon.method": spec.method, "SparseCTRecon.options": '{"a": "\u00b5"}', "unprefixed": "1"}
             formats.write_volume(Volume(self._script.voxels(grid.shape, 1.0), grid, attributes), spec.output)
             self._exit_code = 0
             yield encode("done", path=spec.output, summary={})

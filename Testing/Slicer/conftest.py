@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name, module in (("slicer-core", "slicer"), ("PySide6", "PySide6")) if importlib.util.find_spec(module) is None]
 collect_ignore = ["host"]
+sys.path.insert(0, str(ROOT))
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def session_host(tmp_path_factory):
     real = os.environ.get("SLICER_BASE_PYTHON")
     started = host.start(Path(real) if real else None)
     programs = tmp_path_factory.mktemp("programs")
-    _put_on_path(programs, "PythonSlicer")
+    put_on_path(programs, "PythonSlicer")
     sys.path.insert(0, str(ROOT / "SparseCTRecon"))
     import SparseCTReconPanel.run
 
@@ -33,7 +34,7 @@ def session_host(tmp_path_factory):
     return started
 
 
-def _put_on_path(folder, name):
+def put_on_path(folder, name):
     """Let this interpreter be found as PythonSlicer, behind a launcher as in Slicer: its pid is not the worker's."""
     program = folder / name
     program.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\n')

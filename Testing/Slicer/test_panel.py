@@ -1,10 +1,9 @@
 """The panel, from its own .ui file: what it offers, why it waits, what it shows while a worker runs."""
 
 import sys
-import time
 
-import numpy as np
 import pytest
+
 from SparseCTReconLib.jobs.client import JobState
 
 
@@ -17,7 +16,7 @@ def acting_panel(panel, actor):
     return panel
 
 
-def test_opening_the_panel_imports_neither_torch_nor_pydantic(tmp_path):
+def test_opening_the_panel_imports_neither_torch_nor_pydantic(session_host):
     import subprocess
     from pathlib import Path
 
@@ -27,9 +26,6 @@ def test_opening_the_panel_imports_neither_torch_nor_pydantic(tmp_path):
         f"h.load({str(here.parents[1] / 'SparseCTRecon' / 'SparseCTRecon.py')!r})\nh.open('SparseCTRecon')\n"
         "print('loaded:', sorted({'torch', 'pydantic', 'SimpleITK', 'numba', 'scipy'} & set(sys.modules)))"
     )
-    if sys.modules.get("slicer") is None:
-        pytest.importorskip("slicer")
-        pytest.importorskip("PySide6")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert "loaded: []" in done.stdout, done.stdout + done.stderr
 
@@ -68,8 +64,9 @@ def test_reading_a_scan_asks_for_its_folder_instead_of_a_ct(panel, tmp_path):
 
 
 def test_every_method_of_the_library_is_offered_with_its_summary(panel):
-    from SparseCTReconLib import methods
     from SparseCTReconPanel.catalogue import describe
+
+    from SparseCTReconLib import methods
 
     combo = panel.ui.methodComboBox
     assert [combo.itemText(i) for i in range(combo.count)] == methods.names()
@@ -183,7 +180,7 @@ def test_the_notice_is_there_to_be_read(panel):
     assert panel.ui.noticeLabel.visible
 
 
-def test_the_sample_cts_are_registered_with_the_files_that_are_there(monkeypatch):
+def test_the_sample_cts_are_registered_with_the_files_that_are_there(host, monkeypatch):
     import hashlib
     import types
     from pathlib import Path
@@ -191,7 +188,6 @@ def test_the_sample_cts_are_registered_with_the_files_that_are_there(monkeypatch
 
     from SparseCTReconPanel.sampledata import registerSampleData
 
-    pytest.importorskip("slicer")
     registered = []
     logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
     monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
@@ -203,8 +199,7 @@ def test_the_sample_cts_are_registered_with_the_files_that_are_there(monkeypatch
         assert Path(source["thumbnailFileName"]).is_file()
 
 
-def test_seconds_are_said_as_a_person_says_them():
-    pytest.importorskip("slicer")
+def test_seconds_are_said_as_a_person_says_them(host):
     from SparseCTReconPanel.widget import timeLeft
 
     assert [timeLeft(0.2), timeLeft(75), timeLeft(600)] == ["about 1 s left", "about 75 s left", "about 10 min left"]

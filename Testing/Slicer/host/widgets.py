@@ -75,7 +75,7 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
         self._scene = None
         self._id = None
         self._observations = []
-        QtWidgets.QComboBox.setSizeAdjustPolicy(self, QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        QtWidgets.QWidget.setSizePolicy(self, QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
         self.activated.connect(self._chosen)
         self.destroyed.connect(lambda *_: self._unobserve())
 

@@ -1,0 +1,93 @@
+"""The same runs with real worker processes under QProcess: CT node in, reconstructed node out."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from test_run import matrix_of, snapshot, world_of_brightest
+
+from SparseCTReconLib.jobs.client import JobState
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"views": 24, "photons": 0.0, "preset": "linac"}
+
+
+def test_a_ct_is_simulated_and_reconstructed_in_its_place_with_its_provenance(slicer, ct, logic, finished):
+    run = finished(logic.start(ct, method="fdk", **QUICK), 120)
+    assert run.state is JobState.DONE, run.error
+    node = run.outputNode
+    assert np.abs(matrix_of(node) - matrix_of(ct)).max() < 1e-3
+    truth, voxels = slicer.util.arrayFromVolume(ct), slicer.util.arrayFromVolume(node)
+    inside = slice(7, 11), slice(8, 12), slice(9, 13)
+    assert voxels[inside].mean() == pytest.approx(truth[inside].mean(), abs=150)
+    assert node.GetAttribute("SparseCTRecon.method") == "fdk"
+    assert len(node.GetAttribute("SparseCTRecon.scan_sha256")) == 64
+    assert "research use only" in node.GetAttribute("SparseCTRecon.disclaimer")
+
+
+def test_a_marker_stays_where_it_was_from_ct_to_scan_to_scene(slicer, ct, logic, finished):
+    there = world_of_brightest(ct, slicer.util.arrayFromVolume(ct))
+    run = finished(logic.start(ct, method="fdk", **QUICK), 120)
+    back = world_of_brightest(run.outputNode, slicer.util.arrayFromVolume(run.outputNode))
+    assert np.abs(back - there).max() < 1.0
+
+
+def test_iterations_stream_into_one_node_and_a_sequence(slicer, ct, logic, finished):
+    run = finished(logic.start(ct, method="cgls", keepSnapshots=True, **QUICK), 120)
+    assert run.state is JobState.DONE, run.error
+    assert run.previews >= 1
+    (sequence,) = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+    assert sequence.GetNumberOfDataNodes() == run.previews
+    assert np.abs(matrix_of(sequence.GetNthDataNode(0)) - matrix_of(ct)).max() < 1e-3
+
+
+def test_a_worker_that_is_killed_is_noticed_within_five_seconds_and_said(slicer, ct, logic, until):
+    before = snapshot(slicer)
+    run = logic.start(ct, method="cgls", **QUICK)
+    until(lambda: run.workerPid is not None, 60)
+    pid = run.workerPid
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: not run.active, 10)
+    assert time.monotonic() - killed < 5
+    assert run.state is JobState.FAILED
+    assert "worker" in run.error["message"]
+    assert snapshot(slicer) == before
+
+
+def test_cancelling_a_worker_leaves_no_process_and_the_scene_as_it_was(slicer, ct, logic, until):
+    before = snapshot(slicer)
+    run = logic.start(ct, method="cgls", views=200, photons=0.0)
+    until(lambda: run.workerPid is not None, 60)
+    pid = run.workerPid
+    run.cancel()
+    until(lambda: not run.active, 12)
+    assert run.state is JobState.CANCELLED
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert snapshot(slicer) == before
+
+
+def test_a_volume_that_is_no_ct_is_refused_in_a_sentence(slicer, ct, logic, finished):
+    slicer.util.updateVolumeFromArray(ct, np.full((8, 8, 8), 500, np.int16))
+    run = finished(logic.start(ct, **QUICK), 60)
+    assert run.state is JobState.FAILED
+    assert run.error["code"] == "not-a-ct"
+    assert "Hounsfield" in run.error["message"]
+    assert "Traceback" not in run.error["message"]
+
+
+def test_the_panel_brings_a_reconstruction_of_a_real_worker_into_the_scene(panel, slicer, ct, host, until):
+    panel.ui.inputSelector.setCurrentNode(ct)
+    panel.ui.viewsSpinBox.value = 24
+    panel.ui.applyButton.click()
+    assert panel.ui.applyButton.text == "Cancel"
+    until(lambda: not panel.run.active, 120)
+    assert host.errors == []
+    assert panel.run.state is JobState.DONE
+    assert slicer.util.getNode("Oblique CT fdk")
+    assert panel.ui.logText.toPlainText().strip()
+    assert panel._parameterNode.scanFolder == str(panel.run.scanFolder)
