@@ -10,7 +10,7 @@ from rich.table import Table
 from .. import formats
 from ..evaluation.compare import evaluate as figures_of
 from ..evaluation.metrics import BODY
-from ..jobs.files import write_json
+from ..jobs.files import check_place, write_json
 from .scan import absolute
 
 _ROWS = (("psnr_db", "PSNR", "dB"), ("ssim", "SSIM", ""), ("rmse_hu", "RMSE", "HU"))
@@ -18,6 +18,8 @@ _ROWS = (("psnr_db", "PSNR", "dB"), ("ssim", "SSIM", ""), ("rmse_hu", "RMSE", "H
 
 def evaluate(recon: Path, reference: Path, json_file: Path | None, console: Console) -> dict:
     """Print the figures of `recon` against `reference` with their conventions; write them to `json_file` too."""
+    if json_file:
+        check_place(absolute(json_file))
     figures = figures_of(formats.read_volume(absolute(recon)), formats.read_ct(absolute(reference)))
     table = Table("figure", "whole grid", "body")
     for name, title, unit in _ROWS:

@@ -38,8 +38,17 @@ def written_beside(path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_place(path, suffixes: tuple[str, ...] = ()) -> None:
-    """Refuse, before the work, an output of an unknown kind or in a place that cannot be written.
+def check_place(path, suffixes: tuple[str, ...] = (), folder: bool = False) -> None:
+    """Refuse, before the work, an output of an unknown kind or in a place that cannot be written; leaves nothing there.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is to be written.
+    suffixes : tuple of str
+        Endings that it may have; any where there are none.
+    folder : bool
+        Whether it will be a folder.
 
     Raises
     ------
@@ -49,16 +58,18 @@ def check_place(path, suffixes: tuple[str, ...] = ()) -> None:
     path = Path(path)
     if suffixes and not path.name.lower().endswith(suffixes):
         raise InputError(f"{path}: a volume is written as {', '.join(suffixes)}; give one of these endings", "bad-output")
-    if suffixes and path.is_dir():
+    if not folder and path.is_dir():
         raise InputError(f"{path} is a folder: give the name of a file", "bad-output")
-    folder = temporary_folder(path)
+    trial = temporary_folder(path)
+    made = [place for place in (trial, *trial.parents) if not place.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        trial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place", "unwritable") from None
     finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 def write_json(path, values) -> None:

@@ -29,11 +29,11 @@ from .watch import Cancelled, Watch
 
 def simulate(spec: SimulateJob, say: EventWriter, watch: Watch) -> None:
     """Simulate the scan of `spec` and write its folder."""
-    check_place(spec.output)
+    _check_places(spec, folder=True)
     start = time.monotonic()
-    say("started", pid=os.getpid(), task="simulate", method=None, device="cpu", backend=None, grid=None)
     say("stage", name="reading the CT")
     ct = formats.read_ct(spec.ct)
+    say("started", pid=os.getpid(), task="simulate", method=None, device="cpu", backend=None, grid=ct.grid.to_dict())
     watch.check()
     say("stage", name="simulating")
     scan = simulate_scan(ct, spec.views, progress=_views_done(start, say, watch), **_simulate_arguments(spec))
@@ -70,7 +70,9 @@ def _simulate_arguments(spec: SimulateJob) -> dict:
 
 def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
-    check_place(spec.output, WRITTEN)
+    _check_places(spec, WRITTEN)
+    if spec.previews:
+        check_place(spec.previews, folder=True)
     methods.parse_options(methods.get(spec.method), spec.options)
     say("stage", name="reading the scan")
     scan = formats.read_scan(spec.scan)
@@ -251,6 +253,12 @@ class Drive:
         if self.spec.previews_kept:
             while len(self._previews) > self.spec.previews_kept:
                 self._previews.pop(0).unlink(missing_ok=True)
+
+
+def _check_places(spec: ReconstructJob | SimulateJob, suffixes: tuple[str, ...] = (), folder: bool = False) -> None:
+    check_place(spec.output, suffixes, folder)
+    if spec.summary:
+        check_place(spec.summary)
 
 
 def _cost(seconds: float) -> dict:

@@ -15,6 +15,7 @@ from .files import CANCEL_FILE, remove_leftovers
 
 CANCELLED_EXIT = 3
 _LOOK_S, _HEARTBEAT_S, _PATIENCE_S = 0.2, 0.8, 4.0
+_STALE_S = 60.0
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -46,6 +47,10 @@ class Watch:
         """Whether a checkpoint has been written."""
 
     def start(self) -> None:
+        with contextlib.suppress(OSError):
+            cancel = self._folder / CANCEL_FILE
+            if time.time() - cancel.stat().st_mtime > _STALE_S:
+                cancel.unlink()  # of an earlier run
         # A handler in Python would have to wait until a long call in C returns; the byte that a signal leaves here does not.
         signal.set_wakeup_fd(self._signals[1].fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
