@@ -1,0 +1,84 @@
+"""ADMM-TV as a method: total variation with a weight that follows the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..classical.admm_tv import ADMMState, admm_tv, mean_curvature
+from ..operators import Projector, projector
+from ..operators.tv import TotalVariationProx
+from .base import Field, Method, MethodOptions, iterate_states
+
+
+WEIGHT_PER_VIEW = 0.06
+"""Total variation's weight over the mean curvature of one view; tuned on a head and checked on a limb and a chest, 10 to 50 views."""
+
+
+def total_variation_weight(A: Projector) -> float:
+    """lambda in mm^2 that suits the operator: in proportion to the mean curvature of a single view.
+
+    The curvature follows voxel size, ray density and field of view. It does not grow with the number of views, since the error that
+    total variation has to outweigh, streaks and the mismatch of voxels and object, does not shrink with it either.
+    """
+    return WEIGHT_PER_VIEW * mean_curvature(A) / A.geometry.views
+
+
+class ADMMTVOptions(MethodOptions):
+    iterations: int = Field(40, ge=1, le=2000, description="Passes over all views.", json_schema_extra={"unit": "iterations"})
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="Factor on the total variation's weight, which follows views, grid, field of view and noise by itself; "
+        "2 is visibly smoother.",
+        json_schema_extra={"unit": ""},
+    )
+    views_per_subset: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="Views in a subset; fewer are faster, down to where the subsets disagree.",
+        json_schema_extra={"unit": "views"},
+    )
+    prox_iterations: int = Field(
+        3, ge=1, le=100, description="Iterations of the total-variation step in each update.", json_schema_extra={"unit": "iterations"}
+    )
+
+
+class ADMMTV(Method):
+    name = "admm-tv"
+    title = "ADMM-TV"
+    summary = "Total variation, non-negative: sharp edges, no streaks, thin texture lost; the classical method to beat."
+    citation = (
+        "Nien H, Fessler JA. Fast X-ray CT image reconstruction using a linearized augmented Lagrangian method with ordered subsets. "
+        "IEEE Trans Med Imaging 34(2), 2015. doi:10.1109/TMI.2014.2358499"
+    )
+    Options = ADMMTVOptions
+
+    def run(self, scan, grid, options, device="cpu", resume=None):
+        A = projector(scan.geometry, grid, device)
+        y = A.projections(scan.projections)
+        prox = TotalVariationProx(A.volume_shape, options.prox_iterations)
+        start, done = ADMMState(A.zeros(), None, None, 0, max(1, round(scan.views / options.views_per_subset))), 0
+        if resume:
+            x, g = A.volume(resume["x"]), A.volume(resume["g"])
+            start, done = ADMMState(x, None, g, int(resume["updates"]), int(resume["subsets"])), int(resume["step"])
+            prox.dual[...] = resume["dual"]
+        weight = options.strength * total_variation_weight(A)
+        scale = float(torch.linalg.vector_norm(y)) or 1.0
+        yield from iterate_states(
+            admm_tv(A, y, weight, prox, start),
+            "iterating",
+            options.iterations,
+            done,
+            volume=lambda state: state.x.cpu().numpy(),
+            metrics=lambda state: {"residual": state.residual / scale},
+            arrays=lambda state: {
+                "x": state.x.cpu().numpy(),
+                "g": state.g.cpu().numpy(),
+                "dual": prox.dual,
+                "updates": np.array(state.updates),
+                "subsets": np.array(state.subsets),
+            },
+        )
