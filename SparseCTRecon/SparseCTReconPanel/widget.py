@@ -1,5 +1,7 @@
 """The panel: asks, shows, and leaves the work to the logic."""
 
+import sys
+
 import qt
 import slicer
 import vtk
@@ -52,6 +54,12 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._undoStopAtQuit()
             self.logic = None
         self.removeObservers()
+
+    def onReload(self):
+        """Reload the panel's own package too: Slicer reloads the module file only."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "SparseCTReconPanel"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         """Called each time the user opens this module."""

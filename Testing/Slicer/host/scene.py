@@ -46,7 +46,7 @@ class Scene:
         # What Slicer's subject hierarchy plugins (Qt) do: every node that shows up in the data tree has an item.
         self.mrml.AddObserver(self.mrml.NodeAddedEvent, lambda *_: self._file_new_nodes())
         self.mrml.AddObserver(self.mrml.NodeRemovedEvent, lambda *_: self._unfile_removed_nodes())
-        self.mrml.AddObserver(self.mrml.EndCloseEvent, lambda *_: self._add_views())
+        self.mrml.AddObserver(self.mrml.EndCloseEvent, lambda *_: self._begin_again())
 
     def _add_data_io(self, folder):
         self._cache = slicer.vtkCacheManager()
@@ -78,6 +78,10 @@ class Scene:
             self.application_logic.SetModuleLogic(name.capitalize() if name != "subjecthierarchy" else "SubjectHierarchy", logic)
             self._logics[name] = logic
             setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda logic=logic: logic))
+
+    def _begin_again(self):
+        self._items.clear()
+        self._add_views()
 
     def _add_views(self):
         for name in ("Red", "Green", "Yellow"):
