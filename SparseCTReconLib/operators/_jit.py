@@ -1,11 +1,15 @@
 """Compiled CPU kernels: numba without the interpreter lock, run on a pool of threads, cached for every later process.
 
 Kernels take a range (start, stop) of independent work; `run_threaded` hands ranges to the pool. The cache lies in the user's cache
-folder, since an installed package may be read-only and a package's update must not leave stale code behind.
+folder, since an installed package may be read-only and a package's update must not leave stale code behind. Helpers that kernels of
+several files share lie in files whose names begin with an underscore: numba compiles a cached kernel again when its own file has
+changed, not when theirs have, so that their contents go into the folder's name.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 import sys
@@ -34,7 +38,16 @@ def cache_folder() -> Path:
         base = Path.home() / "Library" / "Caches" / "sparsectrecon"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
-    return base / f"kernels-{__version__}"
+    return base / f"kernels-{__version__}-{_shared_digest(os.environ.get('SPARSECTRECON_SIMD_LANES', ''))}"
+
+
+@functools.cache
+def _shared_digest(lanes: str) -> str:
+    """Short hash of the helpers that kernels are compiled with, and of the number of lanes that was asked for."""
+    digest = hashlib.sha256(lanes.encode())
+    for file in sorted(Path(__file__).parent.glob("_*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:10]
 
 
 def kernel(function=None, *, inline: bool = False):

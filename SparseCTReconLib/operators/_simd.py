@@ -21,7 +21,10 @@ from ._jit import kernel
 
 
 def _lanes() -> int:
-    features = llvm.get_host_cpu_features()
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # unknown to LLVM, as some ARM processors
+        return 0
     wanted = int(os.environ.get("SPARSECTRECON_SIMD_LANES", 16))
     if features.get("avx512f") and wanted >= 16:
         return 16
@@ -170,7 +173,7 @@ def _spread_block(typingctx, row, out, cell, z_first, z_step, inverse_step, taps
 
 @kernel(inline=True)
 def resample_add(column, z_first, z_step, v0, v1, total):
-    """total[v] += column at z_first + v z_step for v0 <= v < v1, linearly interpolated.
+    """total[v] += column at z_first + (v - v0) z_step for v0 <= v < v1, linearly interpolated.
 
     `column` has a zero at 0, its cells from 1 on, then `PADDING` zeros; `total` has `PADDING` elements more than rows. Rows just beside
     v0 .. v1 may be touched: they lie beyond the column's ends, and nothing is added to them.
@@ -179,10 +182,10 @@ def resample_add(column, z_first, z_step, v0, v1, total):
         z_last = np.float32(column.shape[0] - PADDING)
         source, target = column.ctypes.data, total.ctypes.data
         for v in range(v0, v1, WIDTH):
-            _interpolate_block(np.uint64(source), np.uint64(target + 4 * v), np.float32(z_first + z_step * np.float32(v)), z_step, z_last)
+            _interpolate_block(np.uint64(source), np.uint64(target + 4 * v), z_first + z_step * np.float32(v - v0), z_step, z_last)
     else:
         for v in range(v0, v1):
-            z = z_first + z_step * np.float32(v)
+            z = z_first + z_step * np.float32(v - v0)
             cell = np.uint32(z)
             total[v] += column[cell] + (z - np.float32(cell)) * (column[cell + np.uint32(1)] - column[cell])
 
@@ -193,7 +196,7 @@ def resample_adjoint(row, z_first, z_step, v0, v1, column):
 
     `row` holds row v at index v + `PADDING`, zeros on both sides.
     """
-    ends = (z_first + z_step * np.float32(v0), z_first + z_step * np.float32(v1 - 1))
+    ends = (z_first, z_first + z_step * np.float32(v1 - 1 - v0))
     first = max(1, int(np.floor(min(ends[0], ends[1]))))
     stop = min(column.shape[0] - PADDING, int(np.floor(max(ends[0], ends[1]))) + 2)
     if v0 >= v1 or first >= stop:
@@ -201,14 +204,14 @@ def resample_adjoint(row, z_first, z_step, v0, v1, column):
     if WIDTH > 1 and abs(z_step) > 0.27:
         inverse = np.float32(1) / z_step
         taps = int(np.ceil(2 * abs(inverse))) + 1
-        source, target = row.ctypes.data + 4 * PADDING, column.ctypes.data
+        source, target = row.ctypes.data + 4 * (PADDING + v0), column.ctypes.data
         for cell in range(first, stop, WIDTH):
             _spread_block(np.uint64(source), np.uint64(target + 4 * cell), np.float32(cell), z_first, z_step, inverse, taps)
     else:
         column[first : stop + 1] = 0
         column[0] = 0
         for v in range(v0, v1):
-            z = z_first + z_step * np.float32(v)
+            z = z_first + z_step * np.float32(v - v0)
             cell = np.uint32(z)
             upper = (z - np.float32(cell)) * row[v + PADDING]
             column[cell] += row[v + PADDING] - upper

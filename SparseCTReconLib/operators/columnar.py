@@ -85,8 +85,8 @@ def _rows(zo, zs, nz, nv):
     """First and last + 1 detector row whose ray is less than a voxel away from the column (-1 < z < nz)."""
     a, b = (-1.0 - zo) / zs, (nz - zo) / zs
     lo, hi = min(a, b), max(a, b)
-    first = max(0, int(np.ceil(max(lo, -1.0) + 1e-6)))
-    stop = min(nv, int(np.floor(min(hi, nv) - 1e-6)) + 1)
+    first = max(0, int(np.ceil(min(max(lo, -1.0), nv) + 1e-6)))
+    stop = min(nv, int(np.floor(max(min(hi, nv), -1.0) - 1e-6)) + 1)
     return first, stop
 
 
@@ -128,7 +128,7 @@ def _forward(start, stop, volume, rays, spacing, projections):
                     t = paths[n, 2] + i * paths[n, 3]
                     zo, zs = paths[n, 4] + t * paths[n, 5], t * paths[n, 6]
                     v0, v1 = _rows(zo, zs, nz, nv)
-                    resample_add(column, np.float32(zo + 1.0), np.float32(zs), v0, v1, total[n])
+                    resample_add(column, np.float32(zo + 1.0 + zs * v0), np.float32(zs), v0, v1, total[n])
             for n in range(u1 - u0):
                 if spans[n, 0] < spans[n, 1]:
                     for v in range(nv):
@@ -158,7 +158,7 @@ def _adjoint_slab(start, stop, projections, rays, spacing, x_main, volume):
                 t = paths[n, 2] + i * paths[n, 3]
                 zo, zs = paths[n, 4] + t * paths[n, 5], t * paths[n, 6]
                 v0, v1 = _rows(zo, zs, nz, nv)
-                k0, k1 = resample_adjoint(scaled[n], np.float32(zo + 1.0), np.float32(zs), v0, v1, column)
+                k0, k1 = resample_adjoint(scaled[n], np.float32(zo + 1.0 + zs * v0), np.float32(zs), v0, v1, column)
                 minor = paths[n, 0] * i + paths[n, 1]
                 j = int(np.floor(minor))
                 w1, w0 = np.float32(minor - j), np.float32(1 - (minor - j))

@@ -25,11 +25,12 @@ def _main_axis(dx, dy, dz):
 
 @kernel(inline=True)
 def _clip(lo, hi, at_zero, slope, n):
-    """Narrow lo .. hi to the places where -1 < at_zero + slope * i < n."""
+    """Narrow lo .. hi to the places where -1 < at_zero + slope * i < n, by a hair, so that rounding never leads out of the padding."""
+    low, high = 1e-7 - 1.0, n - 1e-7
     if abs(slope) > 1e-12:
-        a, b = (-1.0 - at_zero) / slope, (n - at_zero) / slope
-        return max(lo, min(a, b) + 1e-9), min(hi, max(a, b) - 1e-9)
-    return (lo, hi) if -1.0 < at_zero < n else (1.0, 0.0)
+        a, b = (low - at_zero) / slope, (high - at_zero) / slope
+        return max(lo, min(a, b)), min(hi, max(a, b))
+    return (lo, hi) if low < at_zero < high else (1.0, 0.0)
 
 
 @kernel(inline=True)

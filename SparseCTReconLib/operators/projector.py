@@ -71,23 +71,21 @@ class Projector:
 
     def volume(self, array) -> torch.Tensor:
         """`array` [z, y, x] as a float32 tensor in the operator's memory order and on its device."""
-        return self._empty_volume().copy_(torch.as_tensor(np.ascontiguousarray(array)))
+        return self._empty_volume().copy_(_of_shape(torch.as_tensor(np.ascontiguousarray(array)), self.volume_shape))
 
     def projections(self, array) -> torch.Tensor:
         """`array` [view, v, u] as a float32 tensor in the operator's memory order and on its device."""
-        return self._empty_projections().copy_(torch.as_tensor(np.ascontiguousarray(array)))
+        return self._empty_projections().copy_(_of_shape(torch.as_tensor(np.ascontiguousarray(array)), self.projection_shape))
 
     def _empty_volume(self) -> torch.Tensor:
-        return torch.empty(self.grid.size, device=self.device).permute(2, 1, 0)
+        return torch.empty(self.grid.size, dtype=torch.float32, device=self.device).permute(2, 1, 0)
 
     def _empty_projections(self) -> torch.Tensor:
         views, nv, nu = self.projection_shape
-        return torch.empty((views, nu, nv), device=self.device).permute(0, 2, 1)
+        return torch.empty((views, nu, nv), dtype=torch.float32, device=self.device).permute(0, 2, 1)
 
     def _apply(self, tensor: torch.Tensor, adjoint: bool) -> torch.Tensor:
-        expected = self.projection_shape if adjoint else self.volume_shape
-        if tuple(tensor.shape) != expected:
-            raise ValueError(f"expected a tensor of shape {expected}, got {tuple(tensor.shape)}")
+        tensor = _of_shape(tensor, self.projection_shape if adjoint else self.volume_shape)
         if self.backend == "torch":
             apply = reference.adjoint if adjoint else reference.forward
             return apply(tensor.to(torch.float32), self.rays, self.grid, self.projection_shape)
@@ -112,6 +110,12 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return _Apply.apply(gradient, ctx.operator, not ctx.adjoint), None, None
+
+
+def _of_shape(tensor: torch.Tensor, expected: tuple[int, ...]) -> torch.Tensor:
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f"expected a tensor of shape {expected}, got {tuple(tensor.shape)}")
+    return tensor
 
 
 def _as_kernel_array(tensor: torch.Tensor, projections: bool) -> np.ndarray:
@@ -160,7 +164,7 @@ def projector(geometry: Geometry, grid: Grid, device: str = "cpu", backend: str 
     Raises
     ------
     InputError
-        For an unknown backend, a backend that does not fit, or rays that all miss the grid.
+        For an unknown backend, or one that does not fit.
     """
     columnar = is_columnar(geometry, grid)
     chosen = backend or ("torch" if str(device) != "cpu" else "columnar" if columnar else "general")

@@ -16,7 +16,7 @@ def forward(volume: torch.Tensor, rays: np.ndarray, grid: Grid, shape: tuple[int
     """Line integrals [view, v, u] of `volume` [z, y, x]; `rays` as `projector.index_rays` gives them."""
     out = []
     for source, direction in _views(rays, shape, volume.device):
-        p = torch.zeros(direction.shape[0], device=volume.device)
+        p = torch.zeros(direction.shape[0], dtype=torch.float32, device=volume.device)
         for rows, index, weight in _samples(source, direction, grid):
             p[rows] += (volume.reshape(-1)[index] * weight).sum(dim=(1, 2))
         out.append(p.reshape(shape[1:]))
@@ -25,7 +25,7 @@ def forward(volume: torch.Tensor, rays: np.ndarray, grid: Grid, shape: tuple[int
 
 def adjoint(projections: torch.Tensor, rays: np.ndarray, grid: Grid, shape: tuple[int, int, int]) -> torch.Tensor:
     """The exact adjoint of `forward`: every sample is added where it was read."""
-    volume = torch.zeros(int(np.prod(grid.size)), device=projections.device)
+    volume = torch.zeros(int(np.prod(grid.size)), dtype=torch.float32, device=projections.device)
     for (source, direction), p in zip(_views(rays, shape, projections.device), projections.reshape(shape[0], -1)):
         for rows, index, weight in _samples(source, direction, grid):
             volume.index_add_(0, index.reshape(-1), (p[rows][:, None, None] * weight).reshape(-1))
