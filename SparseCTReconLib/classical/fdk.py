@@ -73,7 +73,7 @@ def fill_displaced_side(projections: torch.Tensor, geometry: Geometry) -> tuple[
     if not (is_displaced(geometry) and geometry.is_full_circle()):
         return projections, geometry
     u, _ = detector_coordinates(geometry)
-    (nv, nu), (dv, du) = geometry.detector_shape, geometry.pixel_mm
+    (nv, nu), du = geometry.detector_shape, geometry.pixel_mm[1]
     missing = int(np.ceil(np.abs(u[:, 0] + u[:, -1]).max() / du))
     on_low_side = u[0, 0] + u[0, -1] > 0
     padded = torch.nn.functional.pad(projections, (missing, 0) if on_low_side else (0, missing))

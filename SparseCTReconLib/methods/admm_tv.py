@@ -8,8 +8,7 @@ import torch
 from ..classical.admm_tv import ADMMState, admm_tv, mean_curvature
 from ..operators import Projector, projector
 from ..operators.tv import TotalVariationProx
-from .base import Field, Method, MethodOptions, iterate_states
-
+from .base import Method, MethodOptions, iterate_states, option
 
 WEIGHT_PER_VIEW = 0.06
 """Total variation's weight over the mean curvature of one view; tuned on a head and checked on a limb and a chest, 10 to 50 views."""
@@ -25,25 +24,12 @@ def total_variation_weight(A: Projector) -> float:
 
 
 class ADMMTVOptions(MethodOptions):
-    iterations: int = Field(40, ge=1, le=2000, description="Passes over all views.", json_schema_extra={"unit": "iterations"})
-    strength: float = Field(
-        1.0,
-        gt=0,
-        le=100,
-        description="Factor on the total variation's weight, which follows views, grid, field of view and noise by itself; "
-        "2 is visibly smoother.",
-        json_schema_extra={"unit": ""},
+    iterations: int = option(40, "passes", "Passes over all views.", ge=1, le=2000)
+    strength: float = option(
+        1.0, "", "Factor on the weight of total variation, which follows views, grid and noise; 2 is visibly smoother.", gt=0, le=100
     )
-    views_per_subset: int = Field(
-        5,
-        ge=1,
-        le=1000,
-        description="Views in a subset; fewer are faster, down to where the subsets disagree.",
-        json_schema_extra={"unit": "views"},
-    )
-    prox_iterations: int = Field(
-        3, ge=1, le=100, description="Iterations of the total-variation step in each update.", json_schema_extra={"unit": "iterations"}
-    )
+    views_per_subset: int = option(5, "views", "Views in a subset; fewer are faster, as long as the subsets agree.", ge=1, le=1000)
+    prox_iterations: int = option(3, "iterations", "Iterations of the total-variation step in each update.", ge=1, le=100)
 
 
 class ADMMTV(Method):

@@ -18,8 +18,13 @@ from ..grid import Grid
 from ..scan import Scan
 
 
+def option(default, unit: str, help: str, **bounds):
+    """A field of a `MethodOptions`: its default, unit ("" where it has none), help, and bounds as pydantic's `Field` takes them."""
+    return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+
+
 class MethodOptions(BaseModel):
-    """Options of a method: every field has bounds, a unit (``json_schema_extra={"unit": ...}``) and help (``description``)."""
+    """Options of a method: every field is an `option` with unit, help and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,4 +112,4 @@ class Method:
         raise NotImplementedError
 
 
-__all__ = ["Field", "Method", "MethodOptions", "State", "iterate_states"]
+__all__ = ["Method", "MethodOptions", "State", "iterate_states", "option"]

@@ -6,13 +6,11 @@ import torch
 
 from ..classical.cgls import cgls
 from ..operators import projector
-from .base import Field, Method, MethodOptions, iterate_states
+from .base import Method, MethodOptions, iterate_states, option
 
 
 class CGLSOptions(MethodOptions):
-    iterations: int = Field(
-        15, ge=1, le=1000, description="Iterations; stopping early is the only regularisation.", json_schema_extra={"unit": "iterations"}
-    )
+    iterations: int = option(15, "iterations", "Iterations; stopping early is the only regularisation.", ge=1, le=1000)
 
 
 class CGLS(Method):

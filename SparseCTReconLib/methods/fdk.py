@@ -7,15 +7,11 @@ from typing import Literal
 import torch
 
 from ..classical.fdk import fdk
-from .base import Field, Method, MethodOptions, State
+from .base import Method, MethodOptions, State, option
 
 
 class FDKOptions(MethodOptions):
-    window: Literal["hann", "cosine", "ram-lak"] = Field(
-        "hann",
-        description="Apodisation of the ramp filter: hann is smoothest, ram-lak sharpest and noisiest.",
-        json_schema_extra={"unit": ""},
-    )
+    window: Literal["hann", "cosine", "ram-lak"] = option("hann", "", "Window of the ramp: hann is smoothest, ram-lak sharpest.")
 
 
 class FDK(Method):

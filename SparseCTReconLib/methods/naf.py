@@ -11,25 +11,21 @@ from ..fields.hash_grid import HashGrid
 from ..fields.head import Head
 from ..fields.rays import RaySampler, UnitCube
 from ..scan import Scan
-from .base import Field, Method, MethodOptions, iterate_states
+from .base import Method, MethodOptions, iterate_states, option
 
 STEPS_PER_STATE = 10
 FINAL_RATE = 0.05
 
 
 class NAFOptions(MethodOptions):
-    iterations: int = Field(1000, ge=10, le=1_000_000, description="Steps of training.", json_schema_extra={"unit": "steps"})
-    rays: int = Field(2048, ge=16, le=1_000_000, description="Rays in a step.", json_schema_extra={"unit": "rays"})
-    levels: int = Field(8, ge=2, le=16, multiple_of=2, description="Levels of the hash grid.", json_schema_extra={"unit": "levels"})
-    log2_table: int = Field(
-        19, ge=10, le=24, description="Rows of a level's table, as a power of two.", json_schema_extra={"unit": "log2 rows"}
-    )
-    hidden: int = Field(
-        32, ge=8, le=128, multiple_of=4, description="Width of the network's layers.", json_schema_extra={"unit": "neurons"}
-    )
-    table_rate: float = Field(3e-2, gt=0, le=1, description="Learning rate of the hash tables.", json_schema_extra={"unit": ""})
-    head_rate: float = Field(1e-2, gt=0, le=1, description="Learning rate of the network.", json_schema_extra={"unit": ""})
-    seed: int = Field(0, ge=0, description="Of the start, the rays and the samples.", json_schema_extra={"unit": ""})
+    iterations: int = option(1000, "steps", "Steps of training.", ge=STEPS_PER_STATE, le=1_000_000)
+    rays: int = option(2048, "rays", "Rays in a step.", ge=16, le=1_000_000)
+    levels: int = option(8, "levels", "Levels of the hash grid.", ge=2, le=16, multiple_of=2)
+    log2_table: int = option(19, "log2 rows", "Rows of a level's table, as a power of two.", ge=10, le=24)
+    hidden: int = option(32, "neurons", "Width of the network's layers.", ge=8, le=128, multiple_of=4)
+    table_rate: float = option(3e-2, "", "Learning rate of the hash tables.", gt=0, le=1)
+    head_rate: float = option(1e-2, "", "Learning rate of the network.", gt=0, le=1)
+    seed: int = option(0, "", "Of the start, the rays and the samples.", ge=0)
 
 
 class NAF(Method):
@@ -51,7 +47,7 @@ class NAF(Method):
             field.restore(resume)
             rng = np.random.default_rng((options.seed, int(resume["step"])))
         states = options.iterations // STEPS_PER_STATE
-        for state in iterate_states(
+        yield from iterate_states(
             train(field, scan, RaySampler(scan.geometry, cube, max(grid.size)), options, rng),
             "training the field",
             states,
@@ -59,8 +55,7 @@ class NAF(Method):
             volume=lambda loss: field.volume(cube),
             metrics=lambda loss: {"loss": loss},
             arrays=lambda loss: field.arrays(),
-        ):
-            yield state
+        )
 
 
 def train(field: AttenuationField, scan: Scan, sampler: RaySampler, options: NAFOptions, rng: np.random.Generator) -> Iterator[float]:

@@ -6,20 +6,14 @@ import torch
 
 from ..classical.os_sart import os_sart
 from ..operators import projector
-from .base import Field, Method, MethodOptions, iterate_states
+from .base import Method, MethodOptions, iterate_states, option
 
 
 class OSSARTOptions(MethodOptions):
-    iterations: int = Field(20, ge=1, le=1000, description="Passes over all views.", json_schema_extra={"unit": "iterations"})
-    views_per_subset: int = Field(
-        5,
-        ge=1,
-        le=1000,
-        description="Views in a subset; fewer are faster at first and noisier in the end.",
-        json_schema_extra={"unit": "views"},
-    )
-    relaxation: float = Field(1.0, gt=0, lt=2, description="Length of the first pass's steps.", json_schema_extra={"unit": ""})
-    decay: float = Field(0.97, gt=0, le=1, description="Factor on the relaxation from pass to pass.", json_schema_extra={"unit": ""})
+    iterations: int = option(20, "passes", "Passes over all views.", ge=1, le=1000)
+    views_per_subset: int = option(5, "views", "Views in a subset; fewer are faster at first and noisier in the end.", ge=1, le=1000)
+    relaxation: float = option(1.0, "", "Length of the first pass's steps.", gt=0, lt=2)
+    decay: float = option(0.97, "", "Factor on the relaxation from pass to pass.", gt=0, le=1)
 
 
 class OSSART(Method):
