@@ -42,6 +42,8 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
     def start(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, **changes):
         """Start a reconstruction in the background and return its handle at once.
 
+        A simulated scan lies in the handle's scanFolder until Slicer is closed.
+
         :param inputVolume: CT to simulate a scan from; the result takes its grid and its place in the subject hierarchy.
         :param outputVolume: volume node for the result; a new one if not given.
         :param request: a Request; the defaults if not given.
@@ -68,7 +70,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._runs = [other for other in self._runs if other.active] + [run]
+        self._runs.append(run)
         return run.start()
 
     def process(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, **changes):
@@ -86,9 +88,10 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         return run.outputNode if run.state is JobState.DONE else None
 
     def stopAll(self, message):
-        """Stop every run of this logic and put the scene back."""
+        """Stop every run of this logic, put the scene back, and delete the scans that were simulated."""
         for run in self._runs:
             run.stop(message)
+            run.discardScan()
         self._runs = []
 
     def _newRun(self, folder, request, inputVolume, outputVolume, onChanged):

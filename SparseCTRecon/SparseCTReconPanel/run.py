@@ -115,6 +115,11 @@ class Run:
             self._job.kill()
             self._end(JobState.CANCELLED, message)
 
+    def discardScan(self):
+        """Delete the simulated scan that a finished run has left."""
+        if self.state is JobState.DONE:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def poll(self):
         """Take what the worker has said; the run's timer calls this, and whoever waits without an event loop may."""
         if not self.active:
@@ -209,13 +214,17 @@ class Run:
         preview, self._preview = self._preview, None
         if preview is None:
             return
-        # A newer preview may have replaced the file meanwhile: its own event follows.
-        with suppress(FileNotFoundError):
+        try:
             array, ijkToRas, _attributes = readNrrd(preview["path"])
-            node = self._output.update(array, ijkToRas)
-            self.previews += 1
-            if self._snapshots:
-                self._snapshots.add(node, preview.get("step", self.previews))
+        except FileNotFoundError:
+            return  # a newer preview has replaced it: its own event follows
+        except (OSError, ValueError) as error:
+            self._log.append(_("A preview could not be read: {error}").format(error=error))
+            return
+        node = self._output.update(array, ijkToRas)
+        self.previews += 1
+        if self._snapshots:
+            self._snapshots.add(node, preview.get("step", self.previews))
 
     def _importResult(self, event):
         if self.state is JobState.CANCELLING:

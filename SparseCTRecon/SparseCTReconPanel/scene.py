@@ -93,6 +93,7 @@ class OutputVolume:
         if inputNode:
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
             fileBeside(node, inputNode)
+        self._before = None
         return node
 
     def restore(self):

@@ -167,6 +167,26 @@ def test_cleaning_up_the_panel_stops_its_worker(acting_panel, actor, ct, until):
     assert panel.run.state is JobState.CANCELLED
 
 
+def test_quitting_the_application_stops_the_worker(acting_panel, actor, ct, slicer, until):
+    panel, actor.ending = acting_panel, "waits"
+    panel.ui.inputSelector.setCurrentNode(ct)
+    panel.ui.applyButton.click()
+    until(lambda: panel.run.previews == 3)
+    slicer.app.aboutToQuit.emit()
+    assert actor.killed
+    assert panel.run.state is JobState.CANCELLED
+
+
+def test_the_panel_renders_into_a_picture(panel, ct, host, tmp_path):
+    panel.ui.inputSelector.setCurrentNode(ct)
+    host.process_events()
+    picture = panel.parent.grab().toImage()
+    colours = {picture.pixel(x, y) for x in range(0, picture.width(), 5) for y in range(0, picture.height(), 5)}
+    assert len(colours) > 20
+    assert picture.save(str(tmp_path / "panel.png"))
+    assert (tmp_path / "panel.png").stat().st_size < 300_000
+
+
 def test_the_log_keeps_its_newest_lines_only(panel):
     for number in range(700):
         panel.ui.logText.appendPlainText(f"line {number}")

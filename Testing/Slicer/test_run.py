@@ -226,6 +226,31 @@ def test_a_simulated_scan_stays_for_the_next_method(ct, logic, actor, finished):
     assert actor.jobs[-1]["scan"] == str(run.scanFolder)
 
 
+def test_simulated_scans_go_when_the_logic_is_done(ct, logic, actor, finished):
+    run = finished(logic.start(ct))
+    logic.stopAll("Slicer was closed.")
+    assert not run.folder.exists()
+
+
+def test_a_preview_that_cannot_be_read_is_logged_and_the_run_goes_on(ct, logic, actor, finished, monkeypatch):
+    from acting_worker import ActingWorker
+
+    say = ActingWorker.poll
+
+    def poll(self):
+        said = say(self)
+        if b'"preview"' in said.stdout and b'"step": 2' in said.stdout:
+            path = next(self._file.parent.glob("previews/step-2.nrrd"))
+            path.write_bytes(path.read_bytes()[:-100])
+        return said
+
+    monkeypatch.setattr(ActingWorker, "poll", poll)
+    run = finished(logic.start(ct))
+    assert run.state is JobState.DONE
+    assert run.previews == 2
+    assert any("step-2.nrrd is cut short" in line for line in run.takeLog())
+
+
 def test_process_waits_and_returns_the_volume_node(slicer, ct, logic, actor):
     node = logic.process(ct, method="cgls")
     assert slicer.util.arrayFromVolume(node).mean() == pytest.approx(100)

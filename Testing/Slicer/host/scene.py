@@ -6,24 +6,24 @@ import types
 
 import slicer
 
-# name in slicer.modules: class of its logic
+# Module: class of its logic
 _LOGICS = {
-    "annotations": "vtkSlicerAnnotationModuleLogic",
-    "cameras": "vtkSlicerCamerasModuleLogic",
-    "cropvolume": "vtkSlicerCropVolumeLogic",
-    "markups": "vtkSlicerMarkupsLogic",
-    "models": "vtkSlicerModelsLogic",
-    "plots": "vtkSlicerPlotsLogic",
-    "segmentations": "vtkSlicerSegmentationsModuleLogic",
-    "sequences": "vtkSlicerSequencesLogic",
-    "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
-    "tables": "vtkSlicerTablesLogic",
-    "texts": "vtkSlicerTextsLogic",
-    "transforms": "vtkSlicerTransformLogic",
-    "units": "vtkSlicerUnitsLogic",
-    "viewcontrollers": "vtkSlicerViewControllersLogic",
-    "volumerendering": "vtkSlicerVolumeRenderingLogic",
-    "volumes": "vtkSlicerVolumesLogic",
+    "Annotations": "vtkSlicerAnnotationModuleLogic",
+    "Cameras": "vtkSlicerCamerasModuleLogic",
+    "CropVolume": "vtkSlicerCropVolumeLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Plots": "vtkSlicerPlotsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Texts": "vtkSlicerTextsLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "Units": "vtkSlicerUnitsLogic",
+    "ViewControllers": "vtkSlicerViewControllersLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
 }
 
 
@@ -67,17 +67,14 @@ class Scene:
         colors = slicer.vtkMRMLColorLogic()
         colors.SetMRMLScene(self.mrml)
         colors.AddDefaultColorNodes()
-        self._logics = {"colors": colors}
+        self._logics = {"Colors": colors}
         for name, class_name in _LOGICS.items():
-            logic = getattr(slicer, class_name, None)
-            if logic is None:
-                continue
-            logic = logic()
+            logic = getattr(slicer, class_name)()
             logic.SetMRMLApplicationLogic(self.application_logic)
             logic.SetMRMLScene(self.mrml)
-            self.application_logic.SetModuleLogic(name.capitalize() if name != "subjecthierarchy" else "SubjectHierarchy", logic)
+            self.application_logic.SetModuleLogic(name, logic)
             self._logics[name] = logic
-            setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda logic=logic: logic))
+            setattr(slicer.modules, name.lower(), types.SimpleNamespace(logic=lambda logic=logic: logic))
 
     def _begin_again(self):
         self._items.clear()
