@@ -1,0 +1,75 @@
+"""Our geometry, volumes and projections as itk-rtk wants them, and RTK's filters on them as plain functions.
+
+RTK's frame is IEC 61217 about the isocentre (see `formats.rtk`): its axes are ours as X = x, Y = z, Z = -y.
+"""
+
+from dataclasses import astuple
+
+import itk
+import numpy as np
+from itk import RTK
+
+from SparseCTReconLib.formats import rtk as rtk_format
+
+IMAGE = itk.Image[itk.F, 3]
+
+
+def set_threads(count):
+    """Threads of every filter that is made from now on."""
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(count)
+
+
+def geometry_in_rtk(geometry):
+    parameters = rtk_format.from_geometry(geometry)
+    theirs = RTK.ThreeDCircularProjectionGeometry.New()
+    for sid, sdd, gantry, x, y, out_of_plane, in_plane, source_x, source_y in zip(*astuple(parameters)):
+        theirs.AddProjectionInRadians(sid, sdd, gantry, x, y, out_of_plane, in_plane, source_x, source_y)
+    return theirs
+
+
+def image(array, spacing, origin):
+    out = itk.image_from_array(np.ascontiguousarray(array, dtype=np.float32))
+    out.SetSpacing([float(s) for s in spacing])
+    out.SetOrigin([float(o) for o in origin])
+    return out
+
+
+def volume_in_rtk(array, grid, isocentre_mm=(0, 0, 0)):
+    """`array` [z, y, x] on an axis-aligned grid."""
+    first = np.asarray(grid.origin_mm) - isocentre_mm
+    _, last_y, _ = first + (np.asarray(grid.size) - 1) * grid.spacing_mm
+    sx, sy, sz = grid.spacing_mm
+    return image(np.asarray(array).transpose(1, 0, 2)[::-1], (sx, sz, sy), (first[0], first[2], -last_y))
+
+
+def volume_from_rtk(theirs):
+    """The array [z, y, x] of RTK's volume."""
+    return np.ascontiguousarray(itk.array_from_image(theirs)[::-1].transpose(1, 0, 2))
+
+
+def stack_in_rtk(array, geometry):
+    """Projections [view, v, u]."""
+    rows, columns = geometry.pixel_offsets_mm()
+    dv, du = geometry.pixel_mm
+    return image(array, (du, dv, 1), (columns[0], rows[0], 0))
+
+
+def prepared(filter_class, first, second, geometry):
+    """A filter on two images, its output still to be computed by Update()."""
+    ready = filter_class[IMAGE, IMAGE].New()
+    ready.SetInput(0, first)
+    ready.SetInput(1, second)
+    ready.SetGeometry(geometry_in_rtk(geometry))
+    return ready
+
+
+def joseph_forward(array, grid, geometry):
+    """Line integrals [view, v, u] of a volume [z, y, x] by RTK's Joseph projector, as a filter to be updated."""
+    empty = stack_in_rtk(np.zeros((geometry.views, *geometry.detector_shape)), geometry)
+    return prepared(RTK.JosephForwardProjectionImageFilter, empty, volume_in_rtk(array, grid, geometry.isocentre_mm), geometry)
+
+
+def joseph_adjoint(projections, grid, geometry):
+    """RTK's back-projection of [view, v, u] onto a grid, as a filter to be updated."""
+    empty = volume_in_rtk(np.zeros(grid.shape), grid, geometry.isocentre_mm)
+    return prepared(RTK.JosephBackProjectionImageFilter, empty, stack_in_rtk(projections, geometry), geometry)
