@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from ..evaluation.pictures import Panel, comparison
 from ..geometry import Geometry
 from ..grid import Grid, Volume
 from ..jobs.files import write_json, written_beside
+from ..units import AIR_HU
 from .reconstruct import reconstruct
+from .running import Stopped
 from .scan import absolute, simulate
 
 METHODS = {"fdk": "FDK", "admm-tv": "ADMM-TV", "naf": "NAF"}
@@ -46,26 +49,46 @@ def demo(folder: Path, budget_s: float, console: Console, report: Console) -> di
     except OSError as error:
         raise InputError(f"{folder} cannot be made ({error.strerror}): choose another --out", "unwritable") from None
     source = resources.find(resources.SAMPLE_CT)
-    simulate(SCAN, source, folder / "scan", console)
-    truth = formats.read_ct(source)
-    seen = formats.read_scan(folder / "scan").geometry
-    figures, panels = {}, []
-    for name, title in METHODS.items():
-        output = folder / f"{name}.nrrd"
-        values = {"method": name, "options": {}, "grid": truth.grid.to_dict(), "budget_s": budget_s if name == _BUDGETED else None}
-        summary = reconstruct(values, folder / "scan", output, console)
-        recon = formats.read_volume(output)
-        figures[name] = _figures(recon, truth, summary)
-        panels.append(Panel(title, within_view(recon, seen).array, f"{figures[name]['psnr_db']:.1f} dB   SSIM {figures[name]['ssim']:.3f}"))
+    try:
+        simulate(SCAN, source, folder / "scan", console)
+        truth = formats.read_ct(source)
+        made = {name: _reconstruct(name, truth, folder, budget_s, console) for name in METHODS}
+    except Stopped:
+        for unfinished in folder.glob("*.nrrd.job"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise Stopped("the demo was stopped") from None
+    figures = {name: found for name, (_, found) in made.items()}
     formats.write_volume(truth, folder / "truth.nrrd")
     write_json(folder / "metrics.json", figures)
-    shown = within_view(truth, seen)
-    slices = {"axial": int(0.55 * shown.grid.size[2]), "coronal": int(0.45 * shown.grid.size[1])}
-    with written_beside(folder / "demo.png") as picture:
-        comparison(Panel("truth", shown.array, "the CT that was scanned"), panels, shown.grid, picture, slices=slices)
+    _draw(truth, made, folder)
     report.print(_table(figures))
     report.print(f"volumes, metrics.json and demo.png are in {folder}", highlight=False, markup=False, soft_wrap=True)
     return figures
+
+
+def _reconstruct(name: str, truth: Volume, folder: Path, budget_s: float, console: Console) -> tuple[Volume, dict]:
+    """The volume of a method on the CT's grid, and its figures."""
+    output = folder / f"{name}.nrrd"
+    values = {"method": name, "options": {}, "grid": truth.grid.to_dict(), "budget_s": budget_s if name == _BUDGETED else None}
+    summary = reconstruct(values, folder / "scan", output, console)
+    recon = formats.read_volume(output)
+    compared = evaluate(recon, truth)
+    figures = {name: compared[name] for name in ("psnr_db", "ssim", "rmse_hu")}
+    return recon, figures | {name: summary[name] for name in ("reprojection_residual", "seconds", "peak_memory_mb")}
+
+
+def _draw(truth: Volume, made: dict[str, tuple[Volume, dict]], folder: Path) -> None:
+    """demo.png: what lies in the field of view, nothing below air."""
+    seen = formats.read_scan(folder / "scan").geometry
+    shown = within_view(truth, seen)
+    panels = [
+        Panel(METHODS[name], within_view(recon, seen).array, f"{found['psnr_db']:.1f} dB   SSIM {found['ssim']:.3f}")
+        for name, (recon, found) in made.items()
+    ]
+    reference = Panel("truth", np.maximum(shown.array, AIR_HU), "the CT that was scanned")
+    slices = {"axial": int(0.55 * shown.grid.size[2]), "coronal": int(0.45 * shown.grid.size[1])}
+    with written_beside(folder / "demo.png") as picture:
+        comparison(reference, panels, shown.grid, picture, slices=slices)
 
 
 def within_view(ct: Volume, geometry: Geometry) -> Volume:
@@ -79,12 +102,6 @@ def within_view(ct: Volume, geometry: Geometry) -> Volume:
     part = tuple(slice(a, b) for a, b in zip(first[::-1], stop[::-1]))
     grid = Grid(tuple(stop - first), ct.grid.spacing_mm, tuple(origin), ct.grid.direction)
     return Volume(np.ascontiguousarray(ct.array[part]), grid, ct.attributes, ct.unit)
-
-
-def _figures(recon: Volume, truth: Volume, summary: dict) -> dict:
-    compared = evaluate(recon, truth)
-    figures = {name: compared[name] for name in ("psnr_db", "ssim", "rmse_hu")}
-    return figures | {name: summary[name] for name in ("reprojection_residual", "seconds", "peak_memory_mb")}
 
 
 def _table(figures: dict) -> Table:

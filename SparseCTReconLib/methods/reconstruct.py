@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import sys
@@ -70,18 +71,23 @@ class Reconstruction:
     def states(self, budget_s: float | None = None, resume: Mapping[str, np.ndarray] | None = None) -> Iterator[State]:
         """Yield the method's states; stop once the next one would probably end after `budget_s` seconds.
 
-        The first state always comes. To cancel, do not ask for the next one.
+        The first state always comes. To cancel, do not ask for the next one. A method that wants to know how much of the budget is
+        spent (a learning rate that decays) finds it, 0 to 1, as the value of its ``yield``; None where there is no budget.
         """
         start = asked = time.monotonic()
         recent: deque[float] = deque(maxlen=3)  # not all: the first state's time holds the compilation of kernels
         run = self.method.run(self.scan, self.grid, self.options, self.device, resume)
-        for state in run:
-            recent.append(time.monotonic() - asked)
-            yield state
-            asked = time.monotonic()
-            if budget_s is not None and asked - start + max(recent) > budget_s:
-                run.close()
-                return
+        spent = None
+        with contextlib.suppress(StopIteration), contextlib.closing(run):
+            while True:
+                state = run.send(spent)
+                recent.append(time.monotonic() - asked)
+                yield state
+                asked = time.monotonic()
+                if budget_s is not None:
+                    if asked - start + max(recent) > budget_s:
+                        return
+                    spent = (asked - start) / budget_s
 
     def volume(self, state: State, seconds: float, unit: str = "HU") -> Volume:
         """The volume of `state` with its provenance; `seconds` is what it took."""

