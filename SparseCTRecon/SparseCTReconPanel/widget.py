@@ -153,6 +153,7 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             widget.setVisible(simulated)
         for widget in (self.ui.scanFolderLabel, self.ui.scanFolderEdit, self.ui.browseButton):
             widget.setVisible(not simulated)
+        self.ui.voxelSizeSpinBox.specialValueText = _("as the CT") if simulated else _("automatic")
         about = describe(parameters.method)
         self.ui.methodSummaryLabel.text = about.get("summary", "")
         self.ui.methodSummaryLabel.toolTip = about.get("citation", "")

@@ -26,7 +26,7 @@ def calls(monkeypatch, slicer):
 def without(monkeypatch, slicer, dependencies, *absent):
     installed, check = dependencies._installed, slicer.packaging.pip_check
     monkeypatch.setattr(dependencies, "_installed", lambda name: name not in absent and installed(name))
-    monkeypatch.setattr(slicer.packaging, "pip_check", lambda one: not str(one).startswith(absent) and check(one))
+    monkeypatch.setattr(slicer.packaging, "pip_check", lambda one, *rest: not str(one).startswith(absent) and check(one, *rest))
 
 
 def test_nothing_is_installed_where_everything_is_there(dependencies, calls):

@@ -58,6 +58,7 @@ def test_reading_a_scan_asks_for_its_folder_instead_of_a_ct(panel, tmp_path):
     assert panel.ui.scanFolderEdit.visible
     assert not panel.ui.inputSelector.visible
     assert not panel.ui.simulationButton.visible
+    assert panel.ui.voxelSizeSpinBox.text == "automatic"
     assert panel.ui.applyButton.toolTip == "Choose the folder of the scan."
     panel.ui.scanFolderEdit.text = str(tmp_path)
     assert panel.ui.applyButton.enabled
