@@ -41,13 +41,17 @@ def save(folder, checkpoint: Checkpoint, identity: dict) -> None:
     identity : dict of str to str
         What the job must have in common with one that goes on from here.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     folder = Path(folder)
     name = f"checkpoint-{checkpoint.step:06d}-{os.getpid()}.safetensors"
     arrays = {key: np.array(value, order="C") for key, value in checkpoint.arrays.items()}
     with written_beside(folder / name) as beside:
-        save_file(arrays, beside)
+        try:
+            save_file(arrays, beside)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
     write_json(folder / INDEX_FILE, {"file": name, "step": checkpoint.step, "seconds": checkpoint.seconds, "identity": identity})
     _remove_arrays(folder, keep=name)
 

@@ -22,7 +22,7 @@ from ..methods.base import State
 from ..methods.reconstruct import PREFIX, Reconstruction, prepare, to_unit
 from . import checkpoint
 from .events import EventWriter
-from .files import check_place, write_json, written_beside
+from .files import check_place, temporary_folder, write_json, written_beside
 from .spec import ReconstructJob, SimulateJob
 from .watch import Cancelled, Watch
 
@@ -83,8 +83,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     say("stage", name="writing the volume")
     volume = job.volume(state, seconds, spec.unit)
     watch.check()
-    with written_beside(spec.output) as beside:
-        formats.write_volume(volume, beside)
+    _write_volume(volume, spec.output)
     checkpoint.remove(folder)
     facts = {
         "method": job.method.name,
@@ -234,9 +233,13 @@ class Drive:
             self._due["checkpoint"] = self.clock() + max(self.spec.checkpoint_interval_s, 10 * (self.clock() - start))
 
     def _save(self, state: State, seconds: float) -> None:
-        if state.checkpoint is not None:
+        if state.checkpoint is None:
+            return
+        try:
             checkpoint.save(self.folder, checkpoint.Checkpoint(state.checkpoint(), state.step, seconds), identity(self.job))
             self.watch.resumable = True
+        except OSError as error:
+            self.say("warning", message=f"the checkpoint of step {state.step} could not be written: {error}")
 
     def _look(self, state: State) -> None:
         """Write a preview if one is due; looking takes at most about a tenth of the time."""
@@ -245,8 +248,12 @@ class Drive:
         start = self.clock()
         path = Path(self.spec.previews) / f"step-{state.step:06d}.nrrd"
         array = to_unit(state.volume(), self.spec.unit, self.job.scan.mu_water)
-        with written_beside(path) as beside:
-            formats.write_volume(Volume(array, self.job.grid, {PREFIX + "step": str(state.step)}, self.spec.unit), beside)
+        try:
+            _write_volume(Volume(array, self.job.grid, {PREFIX + "step": str(state.step)}, self.spec.unit), path)
+        except (InputError, OSError) as error:
+            self.say("warning", message=f"no more previews: {error}")
+            self._due["preview"] = math.inf
+            return
         self.say("preview", path=str(path), step=state.step)
         self._forget_old_previews(path)
         self._due["preview"] = self.clock() + max(self.spec.preview_interval_s, 10 * (self.clock() - start))
@@ -256,6 +263,14 @@ class Drive:
         if self.spec.previews_kept:
             while len(self._previews) > self.spec.previews_kept:
                 self._previews.pop(0).unlink(missing_ok=True)
+
+
+def _write_volume(volume: Volume, path) -> None:
+    try:
+        with written_beside(path) as beside:
+            formats.write_volume(volume, beside)
+    except InputError as error:
+        raise InputError(str(error).replace(str(temporary_folder(path)), str(Path(path).parent)), error.code) from error
 
 
 def _check_places(spec: ReconstructJob | SimulateJob, suffixes: tuple[str, ...] = (), folder: bool = False) -> None:
