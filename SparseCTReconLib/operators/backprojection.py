@@ -1,6 +1,6 @@
 """Voxel-driven weighted back-projection, the last step of FDK (not the adjoint of `projector`).
 
-f(x) += weight(view) (sid / depth)^2  q(view, v(x), u(x)),   bilinear on the detector, zero outside it
+f(x) += weight(view) (sid / depth)^2  q(view, v(x), u(x)),   bilinear on the detector, zero outside it and behind the source
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ def _backproject(start, stop, projections, matrices, weights, volume):
                 for k in range(nz):
                     inverse = np.float32(1) / np.float32(c + m[2, 2] * k)
                     u, v = np.float32(a + m[0, 2] * k) * inverse, np.float32(b + m[1, 2] * k) * inverse
-                    if u < 0 or v < 0 or u > nu - 1 or v > nv - 1:
+                    if not (inverse > 0 and 0 <= u <= nu - 1 and 0 <= v <= nv - 1):
                         continue
-                    u0, v0 = min(np.uint32(u), np.uint32(nu - 2)), min(np.uint32(v), np.uint32(nv - 2))
+                    u0, v0 = np.uint32(u), np.uint32(v)
+                    u1, v1 = min(u0 + np.uint32(1), np.uint32(nu - 1)), min(v0 + np.uint32(1), np.uint32(nv - 1))
                     fu, fv = u - np.float32(u0), v - np.float32(v0)
-                    near, far = image[u0], image[u0 + np.uint32(1)]
-                    p = near[v0] + fv * (near[v0 + np.uint32(1)] - near[v0])
-                    q = far[v0] + fv * (far[v0 + np.uint32(1)] - far[v0])
+                    near, far = image[u0], image[u1]
+                    p = near[v0] + fv * (near[v1] - near[v0])
+                    q = far[v0] + fv * (far[v1] - far[v0])
                     column[k] += weight * inverse * inverse * (p + fu * (q - p))
 
 

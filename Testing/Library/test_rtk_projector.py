@@ -1,4 +1,4 @@
-"""Line integrals and back-projections are those of itk-rtk's Joseph projector, on volumes with an empty rim (RTK weighs edges otherwise)."""
+"""Line integrals and back-projections are those of itk-rtk's Joseph projector, on volumes with an empty rim (RTK weighs edges apart)."""
 
 import numpy as np
 import pytest
