@@ -38,7 +38,7 @@ class Request:
     photons : float
         Photons per detector pixel without an object; 0 = no noise.
     seed : int
-        Seed of every random number.
+        Seed of the noise in a simulated scan.
     method : str
         Name of a reconstruction method.
     voxelSize : float

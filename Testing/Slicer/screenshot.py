@@ -10,7 +10,7 @@ from conftest import ROOT, put_on_path
 
 
 def main(file: str) -> None:
-    """Open the panel, reconstruct with a real worker, and keep the picture after the second preview."""
+    """Open the panel, reconstruct with a real worker, and keep the picture after the third preview."""
     session = host.start()
     put_on_path(Path(tempfile.mkdtemp()), "PythonSlicer")
     session.load(ROOT / "SparseCTRecon" / "SparseCTRecon.py")
@@ -24,9 +24,9 @@ def main(file: str) -> None:
     panel.parent.resize(430, 900)
     panel.ui.logButton.collapsed = False
     parameters = panel.logic.getParameterNode()
-    parameters.method, parameters.preset, parameters.voxelSize = "os-sart", "linac-half-fan", 3.0
+    parameters.method, parameters.preset, parameters.voxelSize = "naf", "linac-half-fan", 3.0
     panel.ui.applyButton.click()
-    while panel.run.active and panel.run.previews < 2:
+    while panel.run.active and panel.run.previews < 3:
         session.process_events()
         time.sleep(0.01)
     session.process_events()

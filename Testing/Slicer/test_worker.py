@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 import pytest
-from test_run import matrix_of, snapshot, world_of_brightest
+from test_run import matrix_of, world_of_brightest
 
 from SparseCTReconLib.jobs.client import JobState
 
@@ -47,31 +47,38 @@ def test_iterations_stream_into_one_node_and_a_sequence(slicer, ct, logic, finis
     assert np.abs(matrix_of(sequence.GetNthDataNode(0)) - matrix_of(ct)).max() < 1e-3
 
 
-def test_a_worker_that_is_killed_is_noticed_within_five_seconds_and_said(slicer, ct, logic, until):
-    before = snapshot(slicer)
-    run = logic.start(ct, method="cgls", **QUICK)
-    until(lambda: run.workerPid is not None, 60)
-    pid = run.workerPid
-    os.kill(pid, signal.SIGKILL)
+@pytest.fixture
+def sharpening(ct, logic, until):
+    """A run of a method that takes long, with its first preview in the scene."""
+    run = logic.start(ct, method="naf", **QUICK)
+    until(lambda: run.previews >= 1, 120)
+    return run
+
+
+def test_a_worker_that_is_killed_is_noticed_within_five_seconds_and_said(slicer, ct, sharpening, until):
+    os.kill(sharpening.workerPid, signal.SIGKILL)
     killed = time.monotonic()
-    until(lambda: not run.active, 10)
+    until(lambda: not sharpening.active, 10)
     assert time.monotonic() - killed < 5
-    assert run.state is JobState.FAILED
-    assert "worker" in run.error["message"]
-    assert snapshot(slicer) == before
+    assert sharpening.state is JobState.FAILED
+    assert "worker" in sharpening.error["message"]
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [ct]
 
 
-def test_cancelling_a_worker_leaves_no_process_and_the_scene_as_it_was(slicer, ct, logic, until):
-    before = snapshot(slicer)
-    run = logic.start(ct, method="cgls", views=200, photons=0.0)
-    until(lambda: run.workerPid is not None, 60)
-    pid = run.workerPid
-    run.cancel()
-    until(lambda: not run.active, 12)
-    assert run.state is JobState.CANCELLED
+def test_cancelling_a_worker_leaves_no_process_and_the_scene_as_it_was(slicer, ct, sharpening, until):
+    pid = sharpening.workerPid
+    sharpening.cancel()
+    until(lambda: not sharpening.active, 12)
+    assert sharpening.state is JobState.CANCELLED
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert snapshot(slicer) == before
+    assert slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") == [ct]
+
+
+def test_a_time_limit_ends_with_the_volume_as_it_is_then(ct, logic, finished):
+    run = finished(logic.start(ct, method="naf", budget=3.0, **QUICK), 120)
+    assert run.state is JobState.DONE, run.error
+    assert run.outputNode.GetAttribute("SparseCTRecon.method") == "naf"
 
 
 def test_a_volume_that_is_no_ct_is_refused_in_a_sentence(slicer, ct, logic, finished):
