@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -135,13 +134,3 @@ def finished(until):
         return run
 
     return wait
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _no_run_folders_left():
-    yield
-    host = sys.modules.get("host")
-    if host is not None:
-        import slicer
-
-        shutil.rmtree(slicer.app.temporaryPath, ignore_errors=True)

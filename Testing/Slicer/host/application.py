@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -50,6 +52,7 @@ class Host:
 
     def __init__(self, real_python: Path | None = None):
         self.folder = tempfile.mkdtemp(prefix="slicer-host-")
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self.errors: list[str] = []
         self.qt = pythonqt.install()
         self.app = QtWidgets.QApplication.instance() or Application(["host"])
