@@ -25,8 +25,8 @@ def evaluate(recon: Path, reference: Path, json_file: Path | None, console: Cons
     for name, title, unit in _ROWS:
         table.add_row(title, *(_text(figures[key], unit) for key in (name, "body_" + name)))
     console.print(table)
-    for name, title, _ in _ROWS:
-        console.print(f"{title}: {figures['conventions'][name]}.", highlight=False, markup=False)
+    for name, *_ in _ROWS:
+        console.print(f"{figures['conventions'][name]}.", highlight=False, markup=False)
     console.print(f"Body: {BODY}.", highlight=False, markup=False)
     if figures["compared_fraction"] < 1:
         console.print(f"{100 * figures['compared_fraction']:.1f} % of the grid lies within the reference; the rest does not count.")

@@ -7,13 +7,13 @@ from rich.table import Table
 
 from .. import methods
 
-_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "multipleOf": "a multiple of"}
 
 
 def describe(method) -> dict:
     """A method as JSON values: name, title, summary, citation, devices, weights and its options.
 
-    Each option has name, type, default, unit, help, and as they apply: choices, minimum, exclusiveMinimum, maximum, exclusiveMaximum.
+    Each option has name, type, default, unit, help, and as they apply: choices, minimum, exclusiveMinimum, maximum, exclusiveMaximum, multipleOf.
     """
     properties = method.Options.model_json_schema().get("properties", {})
     return {
@@ -64,4 +64,4 @@ def bounds(option: dict) -> str:
     """Bounds of a described option, for a person: ">= 1, <= 10" or its choices."""
     if "choices" in option:
         return " | ".join(map(str, option["choices"]))
-    return ", ".join(f"{sign} {option[key]:g}" for key, sign in _BOUNDS.items() if key in option)
+    return ", ".join(f"{sign} {option[key]:.9g}" for key, sign in _BOUNDS.items() if key in option)

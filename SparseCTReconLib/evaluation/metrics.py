@@ -16,10 +16,10 @@ WINDOW_HU = (-1000.0, 1000.0)
 DENTAL_WINDOW_HU = (-1000.0, 3000.0)
 
 CONVENTIONS = {
-    "psnr_db": "PSNR over the volume (3D), range 1 after HU [{0:g}, {1:g}] -> [0, 1], clipped",
-    "ssim": "mean over the three axes of 2D SSIM per slice (11x11 Gaussian, sigma 1.5, zero padding, K1 .01, K2 .03, range 1 after HU "
-    "[{0:g}, {1:g}] -> [0, 1], clipped; slices whose reference is empty are skipped), as R2-Gaussian",
-    "rmse_hu": "root mean square error in HU, not clipped",
+    "psnr_db": "PSNR: over the volume (3D), range 1 after HU [{0:g}, {1:g}] -> [0, 1], clipped",
+    "ssim": "SSIM: mean over the three axes of 2D SSIM per slice (11x11 Gaussian, sigma 1.5, zero padding, K1 .01, K2 .03, range 1 "
+    "after HU [{0:g}, {1:g}] -> [0, 1], clipped; slices whose reference is empty are skipped), as R2-Gaussian",
+    "rmse_hu": "RMSE: root mean square error in HU, not clipped",
 }
 BODY = "over the voxels of the body: the reference's largest region above -500 HU with its holes filled slice by slice"
 
