@@ -134,6 +134,8 @@ class Run:
             elif not self._job.active:
                 self._jobEnded()
         except Exception as error:
+            if not self.active:
+                raise
             self._fail(error)
             return
         if events and self.active:

@@ -181,6 +181,16 @@ def test_a_cancelled_run_gives_an_existing_output_its_old_content_back(slicer, c
     assert snapshot(slicer) == before
 
 
+def test_a_listener_that_fails_at_the_end_does_not_undo_the_result(slicer, ct, logic, actor, finished):
+    def listen(run):
+        if run.state is JobState.DONE:
+            raise RuntimeError("a listener's own fault")
+
+    run = finished(logic.start(ct, onChanged=listen))
+    assert run.state is JobState.DONE
+    assert slicer.util.arrayFromVolume(run.outputNode).mean() == pytest.approx(100)
+
+
 def test_a_run_writes_into_the_output_that_it_was_given(slicer, ct, logic, actor, finished):
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Mine")
     run = finished(logic.start(ct, output))
