@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import sysconfig
 from pathlib import Path
 
 from .errors import InputError
 
 _HERE = Path(__file__).resolve().parent
+_SCHEMES = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
 _PLACES = (
     _HERE / "Resources",  # beside the code: a wheel, a Slicer extension
     _HERE.parent / "Resources",  # a checkout
-    Path(sys.prefix) / "share" / "sparsectrecon" / "Resources",
+    *(Path(sysconfig.get_path("data", scheme)) / "share" / "sparsectrecon" / "Resources" for scheme in _SCHEMES),
 )
 
 SAMPLE_CT = "SampleData/head_vhp_female_2mm.nrrd"
