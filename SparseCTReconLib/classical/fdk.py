@@ -56,10 +56,16 @@ def redundancy_weights(geometry: Geometry) -> np.ndarray:
     u, _ = detector_coordinates(geometry)
     fan = np.arctan2(u, geometry.sdd_mm[:, None])
     if not geometry.is_full_circle():
-        return parker_weights(*orbit_angles(geometry), fan)
+        return parker_weights(*orbit_angles(geometry), fan * columns_follow_orbit(geometry)[:, None])
     if is_displaced(geometry):
         return 0.5 * displaced_detector_weights(fan)
     return np.full_like(fan, 0.5)
+
+
+def columns_follow_orbit(geometry: Geometry) -> np.ndarray:
+    """1 for views whose columns are numbered in the direction in which the source moves, -1 for the others, (views,)."""
+    angles = geometry.gantry_angles_rad
+    return np.where(geometry.u[:, 0] * np.cos(angles) + geometry.u[:, 1] * np.sin(angles) < 0, -1.0, 1.0)
 
 
 def is_displaced(geometry: Geometry) -> bool:

@@ -54,9 +54,9 @@ def stack_in_rtk(array, geometry):
     return image(array, (du, dv, 1), (columns[0], rows[0], 0))
 
 
-def prepared(filter_class, first, second, geometry):
+def prepared(filter_type, first, second, geometry):
     """A filter on two images, its output still to be computed by Update()."""
-    ready = filter_class[IMAGE, IMAGE].New()
+    ready = filter_type.New()
     ready.SetInput(0, first)
     ready.SetInput(1, second)
     ready.SetGeometry(geometry_in_rtk(geometry))
@@ -66,10 +66,29 @@ def prepared(filter_class, first, second, geometry):
 def joseph_forward(array, grid, geometry):
     """Line integrals [view, v, u] of a volume [z, y, x] by RTK's Joseph projector, as a filter to be updated."""
     empty = stack_in_rtk(np.zeros((geometry.views, *geometry.detector_shape)), geometry)
-    return prepared(RTK.JosephForwardProjectionImageFilter, empty, volume_in_rtk(array, grid, geometry.isocentre_mm), geometry)
+    return prepared(
+        RTK.JosephForwardProjectionImageFilter[IMAGE, IMAGE], empty, volume_in_rtk(array, grid, geometry.isocentre_mm), geometry
+    )
 
 
 def joseph_adjoint(projections, grid, geometry):
     """RTK's back-projection of [view, v, u] onto a grid, as a filter to be updated."""
     empty = volume_in_rtk(np.zeros(grid.shape), grid, geometry.isocentre_mm)
-    return prepared(RTK.JosephBackProjectionImageFilter, empty, stack_in_rtk(projections, geometry), geometry)
+    return prepared(RTK.JosephBackProjectionImageFilter[IMAGE, IMAGE], empty, stack_in_rtk(projections, geometry), geometry)
+
+
+def fdk_by_rtk(projections, grid, geometry, hann):
+    """RTK's FDK volume [z, y, x] in 1/mm, with its own weights for displaced detectors and short scans."""
+    stack, theirs = stack_in_rtk(projections, geometry), geometry_in_rtk(geometry)
+    for weigh in (RTK.DisplacedDetectorForOffsetFieldOfViewImageFilter, RTK.ParkerShortScanImageFilter):
+        ready = weigh[IMAGE].New(stack)
+        ready.SetGeometry(theirs)
+        ready.Update()
+        stack = ready.GetOutput()
+        stack.DisconnectPipeline()
+    empty = volume_in_rtk(np.zeros(grid.shape), grid, geometry.isocentre_mm)
+    ready = prepared(RTK.FDKConeBeamReconstructionFilter[IMAGE], empty, stack, geometry)
+    if hann:
+        ready.GetRampFilter().SetHannCutFrequency(1.0)
+    ready.Update()
+    return volume_from_rtk(ready.GetOutput())
