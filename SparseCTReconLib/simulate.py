@@ -18,6 +18,7 @@ import numpy as np
 from .errors import InputError
 from .geometry import Geometry
 from .grid import Grid, Volume
+from .machine import available_memory_bytes
 from .scan import Scan, line_integrals
 from .units import MU_WATER, hu_to_mu
 
@@ -25,6 +26,8 @@ log = logging.getLogger("SparseCTReconLib.simulate")
 
 SUPERSAMPLING = 2
 LARGEST_REFINED = 400_000_000
+BYTES_PER_REFINED_VOXEL = 24
+MOST_PHOTONS = 1e15
 BODY_HU = -300.0
 
 
@@ -63,7 +66,7 @@ def simulate(
     scatter_fraction : float
         Scattered over all photons in the object's shadow, 0 to below 1; spread evenly over each view.
     seed : int
-        Of the noise.
+        Of the noise, 0 or more.
     mu_water : float
         Attenuation of water in 1/mm.
     isocentre_mm : tuple, optional
@@ -76,12 +79,14 @@ def simulate(
     Scan
         Line integrals [view, v, u]; its provenance tells all of the above.
     """
-    _check(photons, electronic_noise, scatter_fraction)
-    if geometry is None:
+    _check(ct, photons, electronic_noise, scatter_fraction, seed)
+    if geometry is not None:
+        preset = None
+    else:
         centre = tuple(ct.grid.centre_mm if isocentre_mm is None else isocentre_mm)
         geometry = Geometry.preset(preset, views, isocentre_mm=centre, **geometry_changes)
     _warn_of_truncation(ct, geometry)
-    primary = _expected_intensity(ct, geometry, mu_water, progress)
+    beam = _with_scatter(_expected_intensity(ct, geometry, mu_water, progress), scatter_fraction)
     settings = {
         "photons": photons,
         "electronic_noise": electronic_noise,
@@ -92,14 +97,20 @@ def simulate(
     }
     provenance = {"origin": "simulated", **settings, "ct": dict(ct.attributes)}
     if photons is None:
-        return Scan(-np.log(primary), geometry, None, mu_water, provenance)
-    counts = _measure(primary, photons, electronic_noise, scatter_fraction, np.random.default_rng(seed))
+        return Scan(-np.log(beam.clip(np.finfo(np.float32).tiny)), geometry, None, mu_water, provenance)
+    counts = _measure(beam, photons, electronic_noise, np.random.default_rng(seed))
     return Scan(line_integrals(counts, photons), geometry, photons, mu_water, provenance)
 
 
-def _check(photons, electronic_noise, scatter_fraction):
-    if photons is not None and not (np.isfinite(photons) and photons >= 1):
-        raise InputError(f"{photons} photons per pixel: give at least 1, or none at all for a noiseless scan", "bad-photons")
+def _check(ct, photons, electronic_noise, scatter_fraction, seed):
+    if ct.unit != "HU":
+        raise InputError(f"the CT is in {ct.unit}: give it in HU", "bad-unit")
+    if photons is not None and not 1 <= photons <= MOST_PHOTONS:
+        raise InputError(
+            f"{photons} photons per pixel: give at least 1 and at most {MOST_PHOTONS:g}, or none at all for a noiseless scan", "bad-photons"
+        )
+    if seed < 0:
+        raise InputError(f"seed {seed}: give 0 or more", "bad-option")
     if not (np.isfinite(electronic_noise) and electronic_noise >= 0):
         raise InputError(f"electronic noise of {electronic_noise} photons: give 0 or more", "bad-photons")
     if not 0 <= scatter_fraction < 1:
@@ -132,7 +143,10 @@ def refine(ct: Volume, spacing_mm: float) -> tuple[np.ndarray, Grid]:
     import torch
 
     factors = np.maximum(1, np.ceil(np.array(ct.grid.spacing_mm) / spacing_mm - 1e-3)).astype(int)
-    while np.prod(factors * ct.grid.size) > LARGEST_REFINED and factors.max() > 1:
+    largest = min(LARGEST_REFINED, (available_memory_bytes() or np.inf) / BYTES_PER_REFINED_VOXEL)
+    if np.prod(factors * ct.grid.size, dtype=float) > largest:
+        log.warning("the memory does not suffice to refine the CT to %.2g mm: fine detail of the projections will be blurred", spacing_mm)
+    while np.prod(factors * ct.grid.size, dtype=float) > largest and factors.max() > 1:
         factors[factors.argmax()] -= 1
     values = np.asarray(ct.array, dtype=np.float32)
     if factors.max() == 1:
@@ -144,13 +158,20 @@ def refine(ct: Volume, spacing_mm: float) -> tuple[np.ndarray, Grid]:
     return fine[0, 0].numpy(), Grid(size, tuple(spacing), tuple(first), ct.grid.direction)
 
 
-def _measure(primary, photons, electronic_noise, scatter_fraction, rng):
+def _with_scatter(primary, scatter_fraction):
+    """Intensity with what the object scatters: in each view a constant, by its fraction of all photons in the object's shadow."""
+    for image in primary:
+        shadow = image[image < 0.9]
+        if shadow.size:
+            image += scatter_fraction / (1 - scatter_fraction) * shadow.mean()
+    return primary
+
+
+def _measure(beam, photons, electronic_noise, rng):
     """Photon counts, float32 [view, v, u], never negative."""
-    counts = np.empty_like(primary)
-    for view, mean in enumerate(primary):
-        shadow = mean[mean < 0.9]
-        scatter = scatter_fraction / (1 - scatter_fraction) * float(shadow.mean()) if shadow.size else 0.0
-        counts[view] = rng.poisson(photons * (mean + scatter)) + rng.normal(0, electronic_noise, mean.shape)
+    counts = np.empty_like(beam)
+    for view, mean in enumerate(beam):
+        counts[view] = rng.poisson(photons * mean.astype(np.float64)) + rng.normal(0, electronic_noise, mean.shape)
     return counts.clip(0)
 
 
