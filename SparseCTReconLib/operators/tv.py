@@ -69,6 +69,8 @@ class TotalVariationProx:
 
     def __call__(self, b: torch.Tensor, weight: float) -> torch.Tensor:
         """The proximal point of `b` [z, y, x]."""
+        if weight == 0:
+            return b.clamp(min=0)
         array = b.permute(2, 1, 0).contiguous().numpy()
         z = np.empty_like(array)
         planes, weight = len(array), np.float32(weight)
