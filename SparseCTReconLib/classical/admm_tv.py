@@ -1,10 +1,10 @@
-"""ADMM for total variation, linearised, with ordered subsets: minimise 0.5 |A x - y|^2 + lambda TV(x) subject to x >= 0.
+"""ADMM for total variation, linearised, with ordered subsets: minimise 0.5 |A x - y|_W^2 + lambda TV(x), x >= 0.
 
-The linearised augmented Lagrangian method of Nien and Fessler (2015, IEEE Trans. Med. Imaging 34(2), algorithm 2), D >= |A'A|:
+The linearised augmented Lagrangian method of Nien and Fessler (2015, IEEE Trans. Med. Imaging 34(2), algorithm 2), D >= |A'W A|:
 
     s <- rho zeta + (1 - rho) g
     x <- prox_{lambda / (rho D) TV, >= 0}(x - s / (rho D))       fast gradient projection
-    zeta <- S A_s'(A_s x - y_s)                                 one of S subsets of the views in turn
+    zeta <- S A_s' W_s (A_s x - y_s)                            one of S subsets of the views in turn
     g <- (rho zeta + g) / (rho + 1)
     rho <- pi / (l + 1) sqrt(1 - (pi / (2 l + 2))^2)            after l updates
 
@@ -46,19 +46,22 @@ class ADMMState:
 class SubsetGradients:
     """Gradients of the data term, estimated from one subset of the views and scaled to all of them."""
 
-    def __init__(self, A: Projector, y: torch.Tensor, subsets: int):
+    def __init__(self, A: Projector, y: torch.Tensor, weights: torch.Tensor, subsets: int):
         self.order = spread_order(subsets)
-        self.parts = [(A[k::subsets], y[k::subsets].clone()) for k in range(subsets)]
+        self.parts = [(A[k::subsets], y[k::subsets].clone(), weights[k::subsets].clone()) for k in range(subsets)]
 
     def __call__(self, subset: int, x: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The gradient [z, y, x], and the squared residual of the subset."""
-        part, measured = self.parts[subset]
+        """The gradient [z, y, x], and the subset's share of the data term, doubled."""
+        part, measured, weights = self.parts[subset]
         residual = part(x).sub_(measured)
-        squared = float(residual.square().sum())
-        return part.T(residual.mul_(len(self.parts))), squared
+        weighted = residual * weights
+        squared = float((residual * weighted).sum())
+        return part.T(weighted.mul_(len(self.parts))), squared
 
 
-def admm_tv(A: Projector, y: torch.Tensor, weight: float, prox: TotalVariationProx, start: ADMMState) -> Iterator[ADMMState]:
+def admm_tv(
+    A: Projector, y: torch.Tensor, weights: torch.Tensor, tv_weight: float, prox: TotalVariationProx, start: ADMMState
+) -> Iterator[ADMMState]:
     """Yield the state after each pass over all views, for ever.
 
     Parameters
@@ -67,21 +70,23 @@ def admm_tv(A: Projector, y: torch.Tensor, weight: float, prox: TotalVariationPr
         The operator.
     y : tensor (views, v, u)
         Line integrals.
-    weight : float
+    weights : tensor (views, v, u)
+        The diagonal of W, 0 to 1.
+    tv_weight : float
         lambda in mm^2 (x is in 1/mm and A'A in mm^2).
     prox : TotalVariationProx
         The proximal map, which carries its dual variable.
     start : ADMMState
         `ADMMState(A.zeros(), None, None, 0, subsets)` to begin with.
     """
-    bound = largest_row_sum(A)
-    gradients = SubsetGradients(A, y, start.subsets)
+    bound = float(A.T(A(torch.ones_like(A.zeros())).mul_(weights)).max())
+    gradients = SubsetGradients(A, y, weights, start.subsets)
     state = best = start
     while True:
-        after = one_pass(gradients, weight, prox, bound, state)
+        after = one_pass(gradients, tv_weight, prox, bound, state)
         if after.residual > GROWTH * best.residual and after.subsets > 1:
             log.info("subsets of the views disagree: going on with %d instead of %d", after.subsets // 2, after.subsets)
-            gradients = SubsetGradients(A, y, after.subsets // 2)
+            gradients = SubsetGradients(A, y, weights, after.subsets // 2)
             state = ADMMState(best.x, None, None, 0, after.subsets // 2)
             continue
         best = after if after.residual < best.residual else best
@@ -89,8 +94,8 @@ def admm_tv(A: Projector, y: torch.Tensor, weight: float, prox: TotalVariationPr
         yield state
 
 
-def one_pass(gradients: SubsetGradients, weight: float, prox: TotalVariationProx, bound: float, state: ADMMState) -> ADMMState:
-    """One update with every subset; the residual is |A x - y|, each view's with the x of its turn."""
+def one_pass(gradients: SubsetGradients, tv_weight: float, prox: TotalVariationProx, bound: float, state: ADMMState) -> ADMMState:
+    """One update with every subset; the residual is |A x - y|_W, each view's with the x of its turn."""
     x, zeta, g, updates, squared = state.x, state.zeta, state.g, state.updates, 0.0
     if zeta is None:
         zeta, _ = gradients(gradients.order[-1], x)
@@ -98,7 +103,7 @@ def one_pass(gradients: SubsetGradients, weight: float, prox: TotalVariationProx
     for subset in gradients.order:
         rho = penalty(updates)
         step = 1 / (rho * bound)
-        x = prox(x.sub(torch.lerp(g, zeta, rho), alpha=step), weight * step)
+        x = prox(x.sub(torch.lerp(g, zeta, rho), alpha=step), tv_weight * step)
         zeta, loss = gradients(subset, x)
         g = torch.lerp(g, zeta, rho / (rho + 1))
         updates += 1
@@ -112,15 +117,3 @@ def penalty(updates: int) -> float:
         return 1.0
     n = updates + 1
     return float(np.pi / n * np.sqrt(1 - (np.pi / (2 * n)) ** 2))
-
-
-def largest_row_sum(A: Projector) -> float:
-    """max A'A 1, a bound on the largest eigenvalue of A'A (its elements are not negative), in mm^2."""
-    return float(A.T(A(torch.ones_like(A.zeros()))).max())
-
-
-def mean_curvature(A: Projector, seed: int = 0) -> float:
-    """Mean diagonal element of A'A in mm^2, estimated with random signs (Hutchinson): what regularisation is measured against."""
-    signs = torch.randint(0, 2, A.volume_shape, generator=torch.Generator().manual_seed(seed)).float().mul_(2).sub_(1)
-    p = A(signs.to(A.device))
-    return float(p.square().sum(dtype=torch.float64)) / signs.numel()

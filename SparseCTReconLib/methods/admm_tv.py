@@ -5,22 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..classical.admm_tv import ADMMState, admm_tv, mean_curvature
-from ..operators import Projector, projector
+from ..classical.admm_tv import ADMMState, admm_tv
+from ..classical.weights import measurement_weights, total_variation_weight
+from ..operators import projector
 from ..operators.tv import TotalVariationProx
 from .base import Method, MethodOptions, iterate_states, option
-
-WEIGHT_PER_VIEW = 0.06
-"""Total variation's weight over the mean curvature of one view; tuned on a head and checked on a limb and a chest, 10 to 50 views."""
-
-
-def total_variation_weight(A: Projector) -> float:
-    """lambda in mm^2 that suits the operator: in proportion to the mean curvature of a single view.
-
-    The curvature follows voxel size, ray density and field of view. It does not grow with the number of views, since the error that
-    total variation has to outweigh, streaks and the mismatch of voxels and object, does not shrink with it either.
-    """
-    return WEIGHT_PER_VIEW * mean_curvature(A) / A.geometry.views
 
 
 class ADMMTVOptions(MethodOptions):
@@ -51,10 +40,12 @@ class ADMMTV(Method):
             x, g = A.volume(resume["x"]), A.volume(resume["g"])
             start, done = ADMMState(x, None, g, int(resume["updates"]), int(resume["subsets"])), int(resume["step"])
             prox.dual[...] = resume["dual"]
-        weight = options.strength * total_variation_weight(A)
+        weights = measurement_weights(scan, grid)
+        weights = torch.ones_like(y) if weights is None else A.projections(weights)
+        tv_weight = options.strength * total_variation_weight(A)
         scale = float(torch.linalg.vector_norm(y)) or 1.0
         yield from iterate_states(
-            admm_tv(A, y, weight, prox, start),
+            admm_tv(A, y, weights, tv_weight, prox, start),
             "iterating",
             options.iterations,
             done,
