@@ -57,6 +57,7 @@ def stack_in_rtk(array, geometry):
 def prepared(filter_type, first, second, geometry):
     """A filter on two images, its output still to be computed by Update()."""
     ready = filter_type.New()
+    ready.InPlaceOff()
     ready.SetInput(0, first)
     ready.SetInput(1, second)
     ready.SetGeometry(geometry_in_rtk(geometry))
@@ -86,9 +87,14 @@ def fdk_by_rtk(projections, grid, geometry, hann):
         ready.Update()
         stack = ready.GetOutput()
         stack.DisconnectPipeline()
+    return volume_from_rtk(fdk_image(stack, grid, geometry, hann))
+
+
+def fdk_image(stack, grid, geometry, hann):
+    """RTK's FDK of its image of the projections, as its image of the volume, without weights for redundancy."""
     empty = volume_in_rtk(np.zeros(grid.shape), grid, geometry.isocentre_mm)
     ready = prepared(RTK.FDKConeBeamReconstructionFilter[IMAGE], empty, stack, geometry)
     if hann:
         ready.GetRampFilter().SetHannCutFrequency(1.0)
     ready.Update()
-    return volume_from_rtk(ready.GetOutput())
+    return ready.GetOutput()
