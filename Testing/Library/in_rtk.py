@@ -57,7 +57,8 @@ def stack_in_rtk(array, geometry):
 def prepared(filter_type, first, second, geometry):
     """A filter on two images, its output still to be computed by Update()."""
     ready = filter_type.New()
-    ready.InPlaceOff()
+    if hasattr(ready, "InPlaceOff"):
+        ready.InPlaceOff()
     ready.SetInput(0, first)
     ready.SetInput(1, second)
     ready.SetGeometry(geometry_in_rtk(geometry))
@@ -96,5 +97,30 @@ def fdk_image(stack, grid, geometry, hann):
     ready = prepared(RTK.FDKConeBeamReconstructionFilter[IMAGE], empty, stack, geometry)
     if hann:
         ready.GetRampFilter().SetHannCutFrequency(1.0)
+    ready.Update()
+    return ready.GetOutput()
+
+
+def again_and_again(image_of_theirs):
+    """A filter that gives the image as often as asked: some of RTK's filters use their input up and ask for it again."""
+    source = itk.MultiplyImageFilter[IMAGE, IMAGE, IMAGE].New(image_of_theirs)
+    source.SetConstant(1)
+    source.InPlaceOff()
+    return source
+
+
+def admm_tv_image(stack, grid, geometry, *, tv_weight, beta, iterations, cg_iterations):
+    """RTK's ADMM-TV of its image of the projections, as its image of the volume; matched Joseph projectors."""
+    empty = volume_in_rtk(np.zeros(grid.shape), grid, geometry.isocentre_mm)
+    sources = again_and_again(empty), again_and_again(stack)
+    outputs = (source.GetOutput() for source in sources)
+    ready = prepared(RTK.ADMMTotalVariationConeBeamReconstructionFilter[IMAGE], *outputs, geometry)
+    ready.SetForwardProjectionFilter(ready.ForwardProjectionType_FP_JOSEPH)
+    ready.SetBackProjectionFilter(ready.BackProjectionType_BP_JOSEPH)
+    ready.SetDisableDisplacedDetectorFilter(True)
+    ready.SetAlpha(tv_weight)
+    ready.SetBeta(beta)
+    ready.SetAL_iterations(iterations)
+    ready.SetCG_iterations(cg_iterations)
     ready.Update()
     return ready.GetOutput()
