@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
@@ -14,28 +15,40 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a * b).sum(dim=(1, 2)).sum(dtype=torch.float64))
 
 
-def cgls(A: Projector, y: torch.Tensor, x: torch.Tensor | None = None) -> Iterator[tuple[torch.Tensor, float]]:
-    """Yield x and |A x - y| after each iteration; ends when the gradient vanishes.
+class CGLSState(NamedTuple):
+    """Iterate `x` and search direction `p` [z, y, x], residual `r` = y - A x [view, v, u], and gamma = |A'r|^2."""
+
+    x: torch.Tensor
+    r: torch.Tensor
+    p: torch.Tensor
+    gamma: float
+
+
+def begin(A: Projector, y: torch.Tensor, x: torch.Tensor | None = None) -> CGLSState:
+    """The state before the first iteration, from `x` (zeros by default)."""
+    x = A.zeros() if x is None else x
+    r = y - A(x)
+    s = A.T(r)
+    return CGLSState(x, r, s, dot(s, s))
+
+
+def cgls(A: Projector, state: CGLSState) -> Iterator[CGLSState]:
+    """Yield the state after each iteration; ends when the gradient vanishes.
 
     Parameters
     ----------
     A : Projector
         The operator.
-    y : tensor (views, v, u)
-        Line integrals.
-    x : tensor (z, y, x), optional
-        Start in 1/mm; zeros by default.
+    state : CGLSState
+        Where to start: `begin(A, y)`, or an earlier state.
     """
-    x = A.zeros() if x is None else x.clone()
-    r = y - A(x)
-    s = A.T(r)
-    p, gamma = s.clone(), dot(s, s)
+    x, r, p, gamma = state
     while gamma > 0:
         q = A(p)
         alpha = gamma / dot(q, q)
-        x.add_(p, alpha=alpha)
-        r.sub_(q, alpha=alpha)
+        x = x.add(p, alpha=alpha)
+        r = r.sub(q, alpha=alpha)
         s = A.T(r)
         gamma, previous = dot(s, s), gamma
-        p.mul_(gamma / previous).add_(s)
-        yield x, dot(r, r) ** 0.5
+        p = s.add(p, alpha=gamma / previous)
+        yield CGLSState(x, r, p, gamma)

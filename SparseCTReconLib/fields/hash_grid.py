@@ -16,6 +16,7 @@ import numpy as np
 from ..operators._jit import kernel, run_threaded
 
 FEATURES = 2
+FADING = 0.7
 PRIMES = (1, 2654435761, 805459861)
 
 
@@ -33,12 +34,15 @@ class HashGrid:
         Cells along an edge on the finest level; the levels between grow geometrically.
     log2_table : int
         Rows of a level's table, at most.
+    box : tuple of float
+        Edges (x, y, z), at most 1, of the box at the cube's first corner that is encoded; a level that is dense has rows for it alone.
     """
 
     levels: int = 8
     base: int = 16
     finest: int = 128
-    log2_table: int = 19
+    log2_table: int = 22
+    box: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def channels(self) -> int:
@@ -48,11 +52,23 @@ class HashGrid:
         growth = (self.finest / self.base) ** (1 / max(self.levels - 1, 1))
         return np.floor(self.base * growth ** np.arange(self.levels) + 1e-6).astype(np.int64)
 
+    def scales(self) -> np.ndarray:
+        """Factor (levels,) on the features of each level: finer ones start fainter and learn more slowly, or they would learn noise."""
+        return (FADING ** np.arange(self.levels)).astype(np.float32)
+
+    def edges(self) -> np.ndarray:
+        return np.array(self.box, dtype=np.float32)
+
     def layout(self) -> np.ndarray:
-        """(levels, 3): resolution, first row, and number of rows of each level."""
+        """(levels, 5) of each level: cells along an edge of the cube, first row, number of rows, vertices of the box along x and y.
+
+        A level is dense if its vertices along x are not 0.
+        """
         cells = self.resolutions()
-        rows = np.minimum((cells + 1) ** 3, 1 << self.log2_table)
-        return np.stack([cells, np.concatenate([[0], np.cumsum(rows)[:-1]]), rows], axis=1)
+        vertices = np.ceil(cells[:, None] * np.array(self.box) - 1e-4).astype(np.int64) + 1
+        rows = np.minimum(vertices.prod(axis=1), 1 << self.log2_table)
+        sides = vertices[:, :2] * (vertices.prod(axis=1) == rows)[:, None]
+        return np.column_stack([cells, np.concatenate([[0], np.cumsum(rows)[:-1]]), rows, sides])
 
     def initial_table(self, rng: np.random.Generator, scale: float = 0.1) -> np.ndarray:
         """Features (rows, 2), uniform in -scale .. scale. A layer norm that follows amplifies tiny values to noise, hence not 1e-4."""
@@ -60,62 +76,79 @@ class HashGrid:
 
 
 @kernel(inline=True)
-def _row(x, y, z, cells, rows):
-    """Table row of a vertex."""
-    side = cells + 1
-    if side * side * side <= rows:
-        return x + side * (y + side * z)
-    mixed = np.uint32(x) ^ (np.uint32(y) * np.uint32(2654435761)) ^ (np.uint32(z) * np.uint32(805459861))
-    return np.int64(mixed & np.uint32(rows - 1))
-
-
-@kernel(inline=True)
-def _cell(coordinate, cells):
-    """Cell of a coordinate in 0 .. 1, and the position within the cell."""
-    scaled = min(max(coordinate, np.float32(0)), np.float32(1)) * np.float32(cells)
-    cell = min(np.int64(scaled), cells - 1)
+def _cell(coordinate, cells, edge):
+    """Cell of a coordinate in 0 .. edge, and the position within the cell."""
+    scaled = min(max(coordinate, np.float32(0)), edge) * np.float32(cells)
+    cell = min(np.uint32(scaled), np.uint32(np.ceil(np.float32(cells) * edge - np.float32(1e-4))) - np.uint32(1))
     return cell, scaled - np.float32(cell)
 
 
+@kernel(inline=True)
+def _strides(level):
+    """Factors of y and z in a row's number, the mask of the hash (all ones on a dense level), and whether it is dense."""
+    rows, x, y = level[2], level[3], level[4]
+    if x > 0:
+        return np.uint32(x), np.uint32(x * y), np.uint32(0xFFFFFFFF), True
+    return np.uint32(2654435761), np.uint32(805459861), np.uint32(rows - 1), False
+
+
+@kernel(inline=True)
+def _rows(x, along_y, along_z, mask, dense):
+    """Table rows of two vertices that are neighbours along x."""
+    if dense:
+        first = x + along_y + along_z
+        return np.uint64(first), np.uint64(first + np.uint32(1))
+    mixed = along_y ^ along_z
+    return np.uint64((x ^ mixed) & mask), np.uint64(((x + np.uint32(1)) ^ mixed) & mask)
+
+
 @kernel
-def _encode(start, stop, chunk, points, table, layout, out):
+def _encode(start, stop, chunk, points, table, layout, scales, edges, out):
     """Tasks start .. stop of (level, chunk of points), level outermost."""
     count = points.shape[1]
     chunks = (count + chunk - 1) // chunk
     for task in range(start, stop):
         level, first = task // chunks, (task % chunks) * chunk
-        cells, offset, rows = layout[level]
+        cells, offset, rows = layout[level, 0], layout[level, 1], layout[level, 2]
+        features = table[offset : offset + rows]
+        sy, sz, mask, dense = _strides(layout[level])
         for p in range(first, min(first + chunk, count)):
-            x, fx = _cell(points[0, p], cells)
-            y, fy = _cell(points[1, p], cells)
-            z, fz = _cell(points[2, p], cells)
+            x, fx = _cell(points[0, p], cells, edges[0])
+            y, fy = _cell(points[1, p], cells, edges[1])
+            z, fz = _cell(points[2, p], cells, edges[2])
             a, b = np.float32(0), np.float32(0)
-            for corner in range(8):
-                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
-                w = (fx if i else 1 - fx) * (fy if j else 1 - fy) * (fz if k else 1 - fz)
-                row = np.uint64(offset + _row(x + i, y + j, z + k, cells, rows))
-                a += w * table[row, 0]
-                b += w * table[row, 1]
-            out[2 * level, p] = a
-            out[2 * level + 1, p] = b
+            for corner in range(4):
+                j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
+                w = (fy if j else 1 - fy) * (fz if k else 1 - fz)
+                near, far = _rows(x, (y + j) * sy, (z + k) * sz, mask, dense)
+                a += w * (features[near, 0] + fx * (features[far, 0] - features[near, 0]))
+                b += w * (features[near, 1] + fx * (features[far, 1] - features[near, 1]))
+            out[2 * level, p] = scales[level] * a
+            out[2 * level + 1, p] = scales[level] * b
 
 
 @kernel
-def _encode_backward(start, stop, points, gradient, layout, table_gradient):
+def _encode_backward(start, stop, points, gradient, layout, scales, edges, table_gradient):
     """Add to the tables' gradient of the levels start .. stop."""
     for level in range(start, stop):
-        cells, offset, rows = layout[level]
+        cells, offset, rows = layout[level, 0], layout[level, 1], layout[level, 2]
+        target = table_gradient[offset : offset + rows]
+        sy, sz, mask, dense = _strides(layout[level])
         for p in range(points.shape[1]):
-            x, fx = _cell(points[0, p], cells)
-            y, fy = _cell(points[1, p], cells)
-            z, fz = _cell(points[2, p], cells)
-            a, b = gradient[2 * level, p], gradient[2 * level + 1, p]
-            for corner in range(8):
-                i, j, k = corner & 1, (corner >> 1) & 1, corner >> 2
-                w = (fx if i else 1 - fx) * (fy if j else 1 - fy) * (fz if k else 1 - fz)
-                row = np.uint64(offset + _row(x + i, y + j, z + k, cells, rows))
-                table_gradient[row, 0] += w * a
-                table_gradient[row, 1] += w * b
+            a, b = scales[level] * gradient[2 * level, p], scales[level] * gradient[2 * level + 1, p]
+            if a == 0 and b == 0:
+                continue
+            x, fx = _cell(points[0, p], cells, edges[0])
+            y, fy = _cell(points[1, p], cells, edges[1])
+            z, fz = _cell(points[2, p], cells, edges[2])
+            for corner in range(4):
+                j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
+                w = (fy if j else 1 - fy) * (fz if k else 1 - fz)
+                near, far = _rows(x, (y + j) * sy, (z + k) * sz, mask, dense)
+                target[near, 0] += (w - w * fx) * a
+                target[near, 1] += (w - w * fx) * b
+                target[far, 0] += w * fx * a
+                target[far, 1] += w * fx * b
 
 
 CHUNK = 16384
@@ -126,10 +159,10 @@ def encode(points: np.ndarray, table: np.ndarray, grid: HashGrid, out: np.ndarra
     """Features (2 * levels, n) of points (3, n) in the unit cube."""
     out = np.empty((grid.channels, points.shape[1]), dtype=np.float32) if out is None else out
     chunks = -(-points.shape[1] // CHUNK)
-    run_threaded(_encode, grid.levels * chunks, CHUNK, points, table, grid.layout(), out, chunk=1)
+    run_threaded(_encode, grid.levels * chunks, CHUNK, points, table, grid.layout(), grid.scales(), grid.edges(), out, chunk=1)
     return out
 
 
 def encode_backward(points: np.ndarray, gradient: np.ndarray, grid: HashGrid, table_gradient: np.ndarray) -> None:
     """Add the gradient with respect to the tables, given that with respect to the features (2 * levels, n)."""
-    run_threaded(_encode_backward, grid.levels, points, gradient, grid.layout(), table_gradient, chunk=1)
+    run_threaded(_encode_backward, grid.levels, points, gradient, grid.layout(), grid.scales(), grid.edges(), table_gradient, chunk=1)

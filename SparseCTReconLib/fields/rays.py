@@ -71,18 +71,29 @@ class RaySampler:
         Poses.
     cube : UnitCube
         Where the samples lie.
-    samples : int
-        Samples on every ray, spread over its way through the cube's box.
+    spacing_mm : float
+        Distance between samples on a long ray; every ray has as many.
     """
 
-    def __init__(self, geometry: Geometry, cube: UnitCube, samples: int):
+    def __init__(self, geometry: Geometry, cube: UnitCube, spacing_mm: float):
         matrix, shift = cube.from_world()
         (nv, nu), (dv, du) = geometry.detector_shape, geometry.pixel_mm
         u, v = geometry.u * du, geometry.v * dv
         first = geometry.detector - u * (nu - 1) / 2 - v * (nv - 1) / 2 - geometry.source
         parts = [geometry.source @ matrix.T + shift, first @ matrix.T, u @ matrix.T, v @ matrix.T]
         self.poses = np.concatenate(parts, axis=1).astype(np.float32)
-        self.cube, self.samples = cube, samples
+        self.cube, self.shape = cube, (geometry.views, nv, nu)
+        self.samples = 1
+        rng = np.random.default_rng(0)
+        _, lengths = self(self.draw(16, rng), rng)
+        self.samples = max(8, round(float(np.quantile(lengths, 0.9)) / spacing_mm))
+
+    def draw(self, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """Pixels (rows * columns, 3), int32: view, row and column of whole detector rows, drawn evenly."""
+        views, nv, nu = self.shape
+        columns = np.tile(np.arange(nu, dtype=np.int32), rows)
+        drawn = [np.repeat(rng.integers(0, n, rows, dtype=np.int32), nu) for n in (views, nv)]
+        return np.ascontiguousarray(np.stack([*drawn, columns], axis=1))
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Points (3, rays * samples) in the cube and the distance in mm between samples of each ray, (rays,).

@@ -55,7 +55,7 @@ class State:
     checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
 
 
-def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics, arrays) -> Iterator[State]:
+def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics, arrays, heed=lambda spent: None) -> Iterator[State]:
     """States of an iterative method, from step `done` + 1 until `steps`.
 
     Parameters
@@ -64,11 +64,13 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
         What the algorithm yields after each step.
     volume, metrics, arrays : callable
         Of an iterate: the volume; a dict of figures; a dict of named arrays to resume from (the step is added).
+    heed : callable
+        Told the share of the time budget that is spent, None where there is none, before each next step.
     """
     if done >= steps:
         raise InputError(f"the checkpoint is at step {done} of {steps}: ask for more iterations to go on", "nothing-to-do")
     for step, iterate in enumerate(iterates, start=done + 1):
-        yield State(
+        spent = yield State(
             stage,
             step,
             steps,
@@ -76,6 +78,7 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
             metrics(iterate),
             lambda iterate=iterate, step=step: {**arrays(iterate), "step": np.array(step)},
         )
+        heed(spent)
         if step >= steps:
             return
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from ..classical.cgls import cgls
+from ..classical.cgls import CGLSState, begin, cgls
 from ..operators import projector
 from .base import Method, MethodOptions, iterate_states, option
 
@@ -25,14 +26,15 @@ class CGLS(Method):
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)
         y = A.projections(scan.projections)
-        start, done = (A.volume(resume["x"]), int(resume["step"])) if resume else (None, 0)
         scale = float(torch.linalg.vector_norm(y)) or 1.0
+        if resume:
+            start = CGLSState(A.volume(resume["x"]), A.projections(resume["r"]), A.volume(resume["p"]), float(resume["gamma"]))
         yield from iterate_states(
-            cgls(A, y, start),
+            cgls(A, start if resume else begin(A, y)),
             "iterating",
             options.iterations,
-            done,
-            volume=lambda iterate: iterate[0].cpu().numpy(),
-            metrics=lambda iterate: {"residual": iterate[1] / scale},
-            arrays=lambda iterate: {"x": iterate[0].cpu().numpy()},
+            int(resume["step"]) if resume else 0,
+            volume=lambda state: state.x.cpu().numpy(),
+            metrics=lambda state: {"residual": float(torch.linalg.vector_norm(state.r)) / scale},
+            arrays=lambda state: {name: np.array(value) for name, value in state._asdict().items()},
         )

@@ -9,10 +9,6 @@ from played_method import Played
 from SparseCTReconLib import Geometry, Grid, InputError, Scan, methods, reconstruct
 from SparseCTReconLib.methods.reconstruct import check_memory, choose_device, prepare, rays_meet
 
-RESTARTS = {
-    "cgls": pytest.mark.xfail(strict=True, reason="its checkpoint lacks the search direction"),
-    "naf": pytest.mark.xfail(strict=True, reason="it draws other rays after a resume"),
-}
 ISOCENTRE = (10.0, -20.0, 300.0)
 
 
@@ -173,7 +169,7 @@ def test_every_method_counts_its_steps_and_gives_a_finite_volume_on_the_grid(sca
     assert volume.shape == grid.shape and volume.dtype == np.float32 and np.isfinite(volume).all()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=RESTARTS.get(name, ())) for name in methods.names()])
+@pytest.mark.parametrize("name", methods.names())
 def test_every_method_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(scan, grid, name):
     job = prepare(scan, name, grid)
     run = job.states()
