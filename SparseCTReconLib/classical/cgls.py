@@ -33,7 +33,7 @@ def begin(A: Projector, y: torch.Tensor, x: torch.Tensor | None = None) -> CGLSS
 
 
 def cgls(A: Projector, state: CGLSState) -> Iterator[CGLSState]:
-    """Yield the state after each iteration; ends when the gradient vanishes.
+    """Yield the state after each iteration; ends when the gradient vanishes, with `state` itself if its gradient does.
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ def cgls(A: Projector, state: CGLSState) -> Iterator[CGLSState]:
         Where to start: `begin(A, y)`, or an earlier state.
     """
     x, r, p, gamma = state
+    if gamma == 0:
+        yield state
     while gamma > 0:
         q = A(p)
         alpha = gamma / dot(q, q)

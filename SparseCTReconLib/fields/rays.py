@@ -85,8 +85,9 @@ class RaySampler:
         self.cube, self.shape = cube, (geometry.views, nv, nu)
         self.samples = 1
         rng = np.random.default_rng(0)
-        _, lengths = self(self.draw(16, rng), rng)
-        self.samples = max(8, round(float(np.quantile(lengths, 0.9)) / spacing_mm))
+        _, lengths = self(self.draw(256, rng), rng)
+        lengths = lengths[lengths > 0]
+        self.samples = max(8, round(float(np.quantile(lengths, 0.9)) / spacing_mm)) if len(lengths) else 8
 
     def draw(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         """Pixels (rows * columns, 3), int32: view, row and column of whole detector rows, drawn evenly."""

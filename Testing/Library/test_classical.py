@@ -77,6 +77,11 @@ def test_cgls_says_its_residual_and_it_falls(A, measured):
     assert all(b < a for a, b in zip(residuals, residuals[1:]))
 
 
+def test_cgls_gives_air_for_a_scan_of_air(A):
+    (only,) = cgls(A, begin(A, torch.zeros(A.projection_shape)))
+    assert not only.x.any()
+
+
 @pytest.mark.parametrize("subsets", [1, 3, 8])
 def test_os_sart_reduces_the_residual_and_the_error_and_stays_non_negative(A, subsets):
     rng = np.random.default_rng(1)

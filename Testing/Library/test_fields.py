@@ -1,0 +1,425 @@
+"""Neural attenuation fields: kernels against the readable reference, the optimiser, the rays and the smoothness."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from poses import rotation
+from small_scanners import OBLIQUE, circular, cubic
+
+from SparseCTReconLib.fields import hash_grid, head, reference
+from SparseCTReconLib.fields.adam import BETA1, BETA2, EPSILON, Adam
+from SparseCTReconLib.fields.field import AttenuationField
+from SparseCTReconLib.fields.hash_grid import HashGrid
+from SparseCTReconLib.fields.head import BLOCK, Head
+from SparseCTReconLib.fields.rays import RaySampler, UnitCube
+from SparseCTReconLib.fields.smoothness import EDGE, ROUNDING, SmoothnessBlock
+from SparseCTReconLib.grid import Grid
+
+DENSE, HASHED = 20, 8
+ENCODINGS = {
+    "dense": HashGrid(4, 3, 17, DENSE),
+    "hashed": HashGrid(4, 8, 40, HASHED),
+    "first dense, then hashed": HashGrid(6, 4, 60, 10),
+    "a box that is no cube, dense": HashGrid(4, 5, 23, DENSE, (1.0, 0.37, 0.71)),
+    "a box that is no cube, hashed": HashGrid(4, 8, 60, HASHED, (0.22, 1.0, 0.6)),
+    "a thin slice": HashGrid(4, 4, 32, DENSE, (1.0, 1.0, 0.01)),
+}
+COUNTS = (1, BLOCK - 1, BLOCK, 3 * BLOCK + 5)
+
+
+def relative(a, b):
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def points_in(box, count=1000, seed=0):
+    """Points in the box, on its faces and corners and beside it."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-0.2, 1.2, (3, count))
+    faces = rng.integers(0, 4, (3, count))
+    points = np.where(faces == 0, 0, np.where(faces == 1, 1, points))
+    return (points * np.array(box)[:, None]).astype(np.float32)
+
+
+def exact_encode(points, table, grid):
+    return reference.encode(torch.from_numpy(points).double(), table, grid)
+
+
+def exact_head(features, parameters, shape, scale):
+    return reference.head(features, parameters, shape, scale)
+
+
+def double(array):
+    return torch.from_numpy(array).double().requires_grad_()
+
+
+@pytest.fixture
+def on_threads():
+    """Calls a function on one and on two threads."""
+    before = torch.get_num_threads()
+
+    def results(function):
+        out = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            out.append(function())
+        return out
+
+    yield results
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_the_encoding_and_its_gradient_are_those_of_the_readable_reference(name):
+    grid, points = ENCODINGS[name], points_in(ENCODINGS[name].box)
+    table = grid.initial_table(np.random.default_rng(1))
+    weights = np.random.default_rng(2).standard_normal((grid.channels, points.shape[1])).astype(np.float32)
+    exact = double(table)
+    features = exact_encode(points, exact, grid)
+    (features * torch.from_numpy(weights)).sum().backward()
+    gradient = np.zeros_like(table)
+    hash_grid.encode_backward(points, weights, grid, gradient)
+    assert relative(hash_grid.encode(points, table, grid), features.detach()) < 1e-4
+    assert relative(gradient, exact.grad) < 1e-4
+
+
+def test_a_level_is_dense_where_its_table_holds_all_vertices_of_the_box():
+    dense = {name: (grid.layout()[:, 3] > 0).tolist() for name, grid in ENCODINGS.items()}
+    assert all(dense["dense"]) and all(dense["a thin slice"]) and not any(dense["hashed"])
+    assert dense["first dense, then hashed"][0] and not dense["first dense, then hashed"][-1]
+
+
+def test_a_dense_level_has_a_row_for_every_vertex_of_the_box_and_no_other():
+    grid = ENCODINGS["a box that is no cube, dense"]
+    for cells, _, rows, *_ in grid.layout():
+        assert rows == np.prod([np.ceil(cells * edge) + 1 for edge in grid.box])
+
+
+@pytest.mark.parametrize("log2_table", [DENSE, HASHED])
+def test_no_vertex_lies_beyond_its_level_s_table(log2_table):
+    """Edges whose cells end a hair, as much as rounding, before or behind the last vertex."""
+    for edge in np.float32((40.0001 + np.arange(-8, 9) * 4e-6) / 67):
+        grid = HashGrid(1, 67, 67, log2_table, (float(edge),) * 3)
+        table = grid.initial_table(np.random.default_rng(0))
+        corner = np.full((3, 1), edge, np.float32)
+        assert relative(hash_grid.encode(corner, table, grid), exact_encode(corner, torch.from_numpy(table).double(), grid)) < 1e-2
+
+
+def test_the_encoding_is_linear_between_vertices_and_continuous_across_them():
+    grid = HashGrid(1, 8, 8, DENSE)
+    table = grid.initial_table(np.random.default_rng(3))
+    x = np.linspace(0, 1, 8 * 16 + 1, dtype=np.float32)
+    features = hash_grid.encode(np.stack([x, 0 * x + 0.3, 0 * x + 0.7]), table, grid)
+    bends = np.abs(np.diff(features, 2, axis=1)).max(axis=0)
+    at_vertices = np.arange(1, len(x) - 1) % 16 == 0
+    assert bends[~at_vertices].max() < 1e-6 < bends[at_vertices].max()
+
+
+def test_points_outside_have_the_features_of_the_nearest_point_of_the_box():
+    grid = ENCODINGS["a box that is no cube, dense"]
+    table = grid.initial_table(np.random.default_rng(4))
+    points = points_in(grid.box)
+    inside = np.clip(points, 0, np.float32(grid.box)[:, None])
+    np.testing.assert_array_equal(hash_grid.encode(points, table, grid), hash_grid.encode(inside, table, grid))
+
+
+def test_the_gradient_is_added_to_what_is_there():
+    grid = ENCODINGS["dense"]
+    points = points_in(grid.box, 50)
+    weights = np.ones((grid.channels, 50), np.float32)
+    once, twice = np.zeros((2, *grid.initial_table(np.random.default_rng(0)).shape), np.float32)
+    for target, times in ((once, 1), (twice, 2)):
+        for _ in range(times):
+            hash_grid.encode_backward(points, weights, grid, target)
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("channels, hidden", [(4, 8), (16, 32), (12, 20)])
+def test_the_head_and_its_gradients_are_those_of_the_readable_reference(count, channels, hidden):
+    rng, shape, scale = np.random.default_rng(count), Head(channels, hidden), 0.02
+    features = (0.1 * rng.standard_normal((channels, count))).astype(np.float32)
+    parameters = (shape.initial(rng) + 0.1 * rng.standard_normal(shape.size)).astype(np.float32)
+    mu_gradient = rng.standard_normal(count).astype(np.float32)
+    exact_features, exact_parameters = double(features), double(parameters)
+    mu = exact_head(exact_features, exact_parameters, shape, scale)
+    (mu * torch.from_numpy(mu_gradient)).sum().backward()
+    feature_gradient, parameter_gradient = head.backward(features, parameters, shape, scale, mu_gradient)
+    assert relative(head.forward(features, parameters, shape, scale), mu.detach()) < 1e-4
+    assert relative(feature_gradient, exact_features.grad) < 1e-4
+    assert relative(parameter_gradient, exact_parameters.grad) < 1e-4
+
+
+def test_every_layer_s_gradient_is_right_by_itself():
+    """A wrong bias would drown in the norm over all parameters."""
+    rng, c, h = np.random.default_rng(0), 8, 12
+    shape = Head(c, h)
+    features = rng.standard_normal((c, 700)).astype(np.float32)
+    parameters = (shape.initial(rng) + 0.1 * rng.standard_normal(shape.size)).astype(np.float32)
+    exact = double(parameters)
+    exact_head(torch.from_numpy(features).double(), exact, shape, 1.0).sum().backward()
+    _, gradient = head.backward(features, parameters, shape, 1.0, np.ones(700, np.float32))
+    ends = np.cumsum([c, c, h * c, h, h * h, h, h])
+    for ours, expected in zip(np.split(gradient, ends), np.split(exact.grad.numpy(), ends)):
+        assert relative(ours, expected) < 1e-4
+
+
+def test_attenuation_is_never_negative_and_has_no_upper_bound():
+    shape = Head(4, 8)
+    parameters = np.zeros(shape.size, np.float32)
+    for bias, expected in ((-30.0, 0.0), (30.0, 0.6)):
+        parameters[-1] = bias
+        mu = head.forward(np.zeros((4, 5), np.float32), parameters, shape, 0.02)
+        assert (mu >= 0).all()
+        np.testing.assert_allclose(mu, expected, atol=0.02 * 0.02)
+
+
+def small_field(seed=0, grid=None, scale=0.02):
+    grid = grid or HashGrid(4, 4, 16, 12)
+    return AttenuationField(grid, Head(grid.channels, 16), scale, np.random.default_rng(seed))
+
+
+def test_a_step_does_not_depend_on_the_threads(on_threads):
+    points = points_in((1, 1, 1), 40_000)
+    gradient = np.random.default_rng(5).standard_normal(points.shape[1]).astype(np.float32)
+
+    def step():
+        field = small_field()
+        for _ in range(2):
+            mu, features = field.forward(points)
+            field.descend(points, features, gradient, 0.01, 0.01)
+        return mu, field.table, field.parameters
+
+    for one, two in zip(*on_threads(step)):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_adam_is_that_of_torch():
+    rng = np.random.default_rng(6)
+    start = rng.standard_normal(1001).astype(np.float32)
+    ours, theirs = start.copy(), torch.nn.Parameter(torch.from_numpy(start.copy()))
+    adam = Adam(ours)
+    torch_adam = torch.optim.Adam([theirs], lr=0.05, betas=(float(BETA1), float(BETA2)), eps=float(EPSILON))
+    for rate in (0.05, 0.05, 0.02, 0.01, 0.01):
+        gradient = rng.standard_normal(1001).astype(np.float32)
+        theirs.grad = torch.from_numpy(gradient.copy())
+        torch_adam.param_groups[0]["lr"] = rate
+        torch_adam.step()
+        adam.step(gradient, rate)
+        assert not gradient.any()
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-5)
+
+
+def test_adam_leaves_alone_what_has_no_gradient():
+    values = np.ones((10, 2), np.float32)
+    adam = Adam(values)
+    gradient = np.zeros((10, 2), np.float32)
+    for _ in range(3):
+        gradient[::2] = 1
+        adam.step(gradient, 0.1)
+    assert (values[1::2] == 1).all() and (values[::2] < 0.75).all()
+    assert not adam.first.reshape(10, 2)[1::2].any() and not adam.second.reshape(10, 2)[1::2].any()
+
+
+TURNED = Grid((20, 9, 14), (2.0, 3.1, 1.7), (-21.0, -6.0, -18.0), rotation((1, 2, -0.7), 0.8))
+BOXES = {
+    "cube": (circular(), cubic()),
+    "oblique": (circular(), OBLIQUE),
+    "oblique, anisotropic": (circular(), TURNED),
+    "beside the isocentre": (circular(), cubic(centre_mm=(16, -9, 7))),
+    "source within": (circular(sid_mm=14.0, sdd_mm=60.0), Grid.centred((21, 23, 9), (2.0, 2.0, 2.0))),
+    "detector within": (circular(sid_mm=100.0, sdd_mm=105.0, pixel_mm=(1.0, 1.0)), cubic()),
+    "on the axes": (circular(views=4, start_rad=0.0, detector_shape=(17, 17)), cubic()),
+}
+
+
+def all_pixels(geometry):
+    shape = (geometry.views, *geometry.detector_shape)
+    return np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1).astype(np.int32)
+
+
+def ends(geometry, pixels):
+    """LPS positions of source and pixel of each ray, (rays, 3) each."""
+    view, row, column = pixels.T
+    (nv, nu), (dv, du) = geometry.detector_shape, geometry.pixel_mm
+    along_u = ((column - (nu - 1) / 2) * du)[:, None] * geometry.u[view]
+    along_v = ((row - (nv - 1) / 2) * dv)[:, None] * geometry.v[view]
+    return geometry.source[view], geometry.detector[view] + along_u + along_v
+
+
+def length_in_box(source, pixel, grid):
+    """Length in mm of the segments within the box of the grid (slabs, closed form)."""
+    inverse = np.linalg.inv(grid.index_to_world)
+    a, b = (point @ inverse[:3, :3].T + inverse[:3, 3] + 0.5 for point in (source, pixel))
+    d = np.where(np.abs(b - a) < 1e-12, 1e-12, b - a)
+    t = np.stack([-a / d, (np.array(grid.size) - a) / d])
+    near, far = np.maximum(t.min(axis=0).max(axis=1), 0), np.minimum(t.max(axis=0).min(axis=1), 1)
+    return np.maximum(far - near, 0) * np.linalg.norm(pixel - source, axis=1)
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_samples_lie_on_their_ray_in_the_box_and_share_out_its_length_there(name):
+    geometry, grid = BOXES[name]
+    cube = UnitCube(grid)
+    sampler = RaySampler(geometry, cube, 2.0)
+    pixels = all_pixels(geometry)
+    points, steps = sampler(pixels, np.random.default_rng(7))
+    source, pixel = ends(geometry, pixels)
+    expected = length_in_box(source, pixel, grid)
+    np.testing.assert_allclose(steps * sampler.samples, expected, atol=2e-3 * cube.edge_mm * 1e-1)
+    hit = expected > 0.05
+    assert 0.01 < hit.mean()
+    matrix, shift = cube.from_world()
+    world = np.linalg.inv(matrix) @ (points.astype(float) - shift[:, None])
+    world = world.T.reshape(len(pixels), sampler.samples, 3)[hit]
+    ray = (pixel - source)[hit] / np.linalg.norm(pixel - source, axis=1)[hit, None]
+    along = np.einsum("rsi,ri->rs", world - source[hit][:, None], ray)
+    assert np.abs(world - source[hit][:, None] - along[..., None] * ray[:, None]).max() < 1e-3
+    assert (np.diff(along, axis=1) >= -1e-3).all() and along.min() > -1e-3
+    inside = points.reshape(3, len(pixels), -1)[:, hit]
+    assert (inside > -1e-5).all() and (inside < cube.upper[:, None, None] + 1e-5).all()
+
+
+def test_there_is_one_sample_in_each_of_equal_parts_of_a_ray():
+    geometry, grid = BOXES["cube"]
+    sampler = RaySampler(geometry, UnitCube(grid), 1.0)
+    pixels = sampler.draw(4, np.random.default_rng(0))
+    points, steps = sampler(pixels, np.random.default_rng(8))
+    source, pixel = ends(geometry, pixels)
+    hit = steps > 0.1
+    matrix, shift = sampler.cube.from_world()
+    world = (np.linalg.inv(matrix) @ (points.astype(float) - shift[:, None])).T.reshape(len(pixels), -1, 3)
+    along = np.linalg.norm(world - source[:, None], axis=2)[hit]
+    part = (along - along[:, :1]) / steps[hit, None]
+    assert (np.abs(part - np.arange(sampler.samples)) < 1 + 1e-3).all()
+
+
+def test_rays_that_miss_the_box_have_no_length():
+    geometry = circular(detector_shape=(18, 60))
+    sampler = RaySampler(geometry, UnitCube(cubic()), 2.0)
+    pixels = all_pixels(geometry)
+    _, steps = sampler(pixels, np.random.default_rng(9))
+    missing = length_in_box(*ends(geometry, pixels), cubic()) == 0
+    assert missing.mean() > 0.3 and not steps[missing].any()
+
+
+def test_samples_are_about_as_far_apart_as_asked_also_in_a_box_that_few_rays_meet():
+    geometry = circular(views=12, detector_shape=(64, 64), pixel_mm=(3.0, 3.0))
+    for size in (20, 6):
+        grid = Grid.centred((size,) * 3, (1.0,) * 3)
+        sampler = RaySampler(geometry, UnitCube(grid), 0.5)
+        longest = length_in_box(*ends(geometry, all_pixels(geometry)), grid).max()
+        assert 0.7 * longest < sampler.samples * 0.5 < 1.3 * longest
+
+
+def test_whole_detector_rows_are_drawn_and_every_row_of_every_view_comes():
+    geometry = circular(views=3, detector_shape=(4, 7))
+    sampler = RaySampler(geometry, UnitCube(cubic()), 2.0)
+    pixels = sampler.draw(200, np.random.default_rng(10))
+    assert pixels.shape == (1400, 3) and pixels.dtype == np.int32
+    rows = pixels.reshape(200, 7, 3)
+    assert (rows[:, :, 2] == np.arange(7)).all() and (rows[:, :, :2] == rows[:, :1, :2]).all()
+    assert len({tuple(row) for row in rows[:, 0, :2]}) == 12
+
+
+def test_the_field_s_volume_is_the_field_at_the_voxel_centres():
+    field, cube = small_field(), UnitCube(TURNED)
+    index = np.array([[3, 7, 12], [19, 0, 13], [0, 8, 0]])
+    world = index @ TURNED.index_to_world[:3, :3].T + TURNED.index_to_world[:3, 3]
+    matrix, shift = cube.from_world()
+    expected = field((matrix @ world.T + shift[:, None]).astype(np.float32))
+    volume = field.volume(cube)
+    assert volume.shape == TURNED.shape and volume.dtype == np.float32
+    np.testing.assert_allclose(volume[tuple(index.T[::-1])], expected, rtol=1e-4)
+
+
+def smoothed_total_variation(mu):
+    differences = [np.diff(mu, axis=axis, append=np.take(mu, [-1], axis)) for axis in range(3)]
+    return np.sqrt(sum(d * d for d in differences) + ROUNDING**2).sum()
+
+
+def test_smoothness_is_the_gradient_of_total_variation():
+    block = SmoothnessBlock(UnitCube(Grid.centred((4, 6, 5), (1, 1, 1))))
+    mu = 0.02 * np.random.default_rng(11).random((5, 6, 4))
+    gradient = block.gradient(mu.astype(np.float32).reshape(-1)).reshape(mu.shape)
+    for index in [(0, 0, 0), (4, 5, 3), (2, 3, 1), (0, 5, 2)]:
+        shifted = [mu.copy(), mu.copy()]
+        shifted[0][index] += 1e-6
+        shifted[1][index] -= 1e-6
+        slope = (smoothed_total_variation(shifted[0]) - smoothed_total_variation(shifted[1])) / 2e-6
+        assert gradient[index] == pytest.approx(slope, abs=1e-3)
+
+
+def test_a_block_stands_for_the_whole_volume():
+    """Its slope along a direction is, on average, that of the whole volume's total variation."""
+    grid = Grid.centred((72, 64, 48), (1.0, 2.0, 1.5))
+    cube = UnitCube(grid)
+    block = SmoothnessBlock(cube)
+    frequency = np.array([90.0, 70.0, 110.0])[:, None]
+
+    def values(points):
+        return 0.01 + 0.005 * np.sin((frequency * points).sum(axis=0))
+
+    whole = values(cube.voxel_centres(0, 48)).reshape(grid.shape)
+    expected = (smoothed_total_variation(1.001 * whole) - smoothed_total_variation(whole)) / 0.001
+    rng = np.random.default_rng(12)
+    slopes = []
+    for _ in range(30):
+        mu = values(block.draw(rng))
+        slopes.append(float(block.gradient(mu.astype(np.float32)) @ mu))
+    assert block.shape == (EDGE,) * 3
+    assert np.mean(slopes) == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize("size", [(40, 30, 50), (8, 60, 3), (1, 1, 1)])
+def test_blocks_lie_in_the_volume_and_reach_its_ends(size):
+    cube = UnitCube(Grid.centred(size, (1.0, 2.0, 0.5)))
+    block, rng = SmoothnessBlock(cube), np.random.default_rng(13)
+    points = np.stack([block.draw(rng) for _ in range(200)])
+    voxel = np.array([1.0, 2.0, 0.5]) / cube.edge_mm
+    assert points.min() >= 0 and (points.max(axis=(0, 2)) <= cube.upper * (1 + 1e-6)).all()
+    assert (points.min(axis=(0, 2)) < 3 * voxel).all() and (points.max(axis=(0, 2)) > cube.upper - 3 * voxel).all()
+
+
+def test_a_field_goes_on_exactly_from_its_arrays():
+    points, gradient = points_in((1, 1, 1), 300), np.random.default_rng(14).standard_normal(300).astype(np.float32)
+
+    def train(field, steps):
+        for _ in range(steps):
+            _, features = field.forward(points)
+            field.descend(points, features, gradient, 0.01, 0.005)
+        return field
+
+    through = train(small_field(), 5)
+    kept = {name: np.array(array) for name, array in train(small_field(), 3).arrays().items()}
+    other = small_field(seed=99)
+    other.restore(kept)
+    train(other, 2)
+    for name, array in through.arrays().items():
+        np.testing.assert_array_equal(other.arrays()[name], array, err_msg=name)
+    np.testing.assert_array_equal(other(points), through(points))
+
+
+def test_a_field_that_learns_the_rays_of_an_even_volume_becomes_even():
+    geometry, grid, mu = circular(views=8, detector_shape=(16, 18), pixel_mm=(3.6, 3.6)), cubic(), 0.015
+    cube = UnitCube(grid)
+    field, sampler = small_field(grid=HashGrid(4, 4, 12, 14)), RaySampler(geometry, cube, 2.0)  # the scanner sees all of the grid
+    rng = np.random.default_rng(15)
+    for step in range(250):
+        pixels = sampler.draw(8, rng)
+        points, lengths = sampler(pixels, rng)
+        at_samples, features = field.forward(points)
+        error = (at_samples.reshape(len(pixels), -1).sum(axis=1) - mu * sampler.samples) * lengths
+        rate = 0.02 * 0.02 ** (step / 250)
+        field.descend(points, features, np.repeat(error * lengths, sampler.samples).astype(np.float32), rate, rate)
+    volume = field.volume(cube)
+    assert volume.mean() == pytest.approx(mu, rel=0.01)
+    assert np.abs(volume / mu - 1).mean() < 0.08
+
+
+def test_an_encoding_says_how_large_it_is():
+    grid = replace(ENCODINGS["hashed"], levels=3)
+    assert grid.channels == 6 and grid.initial_table(np.random.default_rng(0)).shape == (3 << HASHED, 2)
+    assert grid.resolutions()[0] == 8 and grid.resolutions()[-1] == 40
