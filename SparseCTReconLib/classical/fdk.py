@@ -135,6 +135,6 @@ def parker_weights(along: np.ndarray, arc: float, fan: np.ndarray) -> np.ndarray
 
 def displaced_detector_weights(fan: np.ndarray) -> np.ndarray:
     """Weights (0 to 2) of a displaced detector on a full circle (Wang 2002): a smooth step over the fan that both sides see."""
-    near = np.minimum(np.abs(fan[:, :1]), np.abs(fan[:, -1:]))
+    near = np.maximum(np.minimum(np.abs(fan[:, :1]), np.abs(fan[:, -1:])), 1e-9)
     side = np.sign(fan[:, -1:] + fan[:, :1])
     return 1 + np.sin(np.pi / 2 * np.clip(side * fan / near, -1, 1))

@@ -152,6 +152,10 @@ def test_the_views_share_the_whole_orbit(name, length):
     assert weights.sum() == pytest.approx(length) and weights.min() > 0
 
 
+def test_a_detector_that_ends_at_the_axis_has_finite_weights():
+    assert np.isfinite(module.displaced_detector_weights(np.array([[0.0, 0.1, 0.2], [-0.2, -0.1, 0.0]]))).all()
+
+
 def test_one_view_and_views_that_coincide_are_no_trouble():
     for geometry in (orbit(1), orbit(4)[[0, 0, 1, 2, 3]], orbit(2, arc_rad=0.5)):
         assert np.isfinite(reconstruct(geometry)).all()
