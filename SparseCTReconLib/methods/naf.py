@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields.field import AttenuationField
@@ -120,6 +119,6 @@ class Training:
         at = tuple(pixels.T)
         error = mu.reshape(len(pixels), -1).sum(axis=1) * lengths - self.measured[at]
         weighted = error if self.weights is None else error * self.weights.numpy()[at]
-        filtered = self.ramp(torch.from_numpy(weighted.reshape(-1, self.measured.shape[2]))).numpy().reshape(-1)
+        filtered = self.ramp.few_rows(weighted.reshape(-1, self.measured.shape[2])).reshape(-1)
         slope = (2 * self.ramp_scale / (self.scale * len(pixels))) * filtered * lengths
         return np.repeat(slope.astype(np.float32), self.sampler.samples), float(np.mean(error * weighted)) / self.scale

@@ -61,3 +61,11 @@ def test_rows_do_not_reach_into_each_other_nor_around():
 def test_an_unknown_window_is_refused_with_the_nearest():
     with pytest.raises(InputError, match="no ramp window 'han'; did you mean 'hann'"):
         RampFilter(8, 1.0, "han")
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_few_rows_are_filtered_alike_with_and_without_torch(window):
+    ramp, rows = RampFilter(37, 1.5, window), np.random.default_rng(0).random((5, 37), dtype=np.float32)
+    filtered = ramp.few_rows(rows)
+    assert filtered.dtype == np.float32
+    np.testing.assert_allclose(filtered, ramp(torch.from_numpy(rows)).numpy(), atol=1e-6)
