@@ -20,6 +20,9 @@ from ..scan import Scan
 MISMATCH = 3.0
 """sigma_model in units of mu_water times the voxel's edge; tuned on a head at 10^3 to 10^5 photons, 64 and 128 voxels."""
 
+FEWEST = np.float32(1e-6)
+"""Photons that are assumed at least: a ray through far too much must not overflow, nor weigh nothing over nothing."""
+
 TV_PER_VIEW = 0.06
 """Total variation's weight over the mean curvature of one view; tuned on a head, checked on a limb and a chest, 10 to 50 views."""
 
@@ -28,7 +31,7 @@ def measurement_weights(scan: Scan, grid: Grid) -> torch.Tensor | None:
     """Weights (views, v, u) of the measurements, 0 to 1; None where the scan does not know its photons."""
     if scan.photons is None:
         return None
-    counts = scan.photons * np.exp(-np.maximum(scan.projections, 0))
+    counts = np.maximum(scan.photons * np.exp(-np.maximum(scan.projections, 0)), FEWEST)
     photon_variance = 1 / counts + (float(scan.provenance.get("electronic_noise", 0.0)) / counts) ** 2
     model_variance = np.float32((MISMATCH * scan.mu_water * np.cbrt(np.prod(grid.spacing_mm))) ** 2)
     return torch.from_numpy((model_variance / (model_variance + photon_variance)).astype(np.float32))
