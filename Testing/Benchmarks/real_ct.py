@@ -1,7 +1,8 @@
 """Methods on real CT: PSNR and SSIM against time.
 
-`python Testing/Benchmarks/real_ct.py CT [CT ...] [--field 256] [--views 20 50] [--seconds 24] [--methods ...]`; the bundled head without a
-CT. Of each CT the middle `field` mm are scaled to 256 mm and sampled to 256 voxels cubed; what lies outside the field is air. The scan (detector 256 x 256 with pixels of 1.6 mm, SID 1000, SDD 1500, 10^5 photons) is reconstructed on 128 voxels cubed.
+`python Testing/Benchmarks/real_ct.py CT [CT ...] [--field 256] [--views 20 50] [--seconds 24] [--methods ...]`; the bundled head without
+a CT. Of each CT the middle `field` mm are scaled to 256 mm and sampled to 256 voxels cubed; what lies outside the field is air. The scan
+(detector 256 x 256 with pixels of 1.6 mm, SID 1000, SDD 1500, 10^5 photons) is reconstructed on 128 voxels cubed.
 """
 
 import argparse
