@@ -99,12 +99,11 @@ def run_threaded(compiled, count: int, *arguments, chunk: int | None = None) -> 
     if not ranges:
         return
     _announce(compiled)
-    compiled(*ranges[0], *arguments)
-    if workers == 1:
-        for start, stop in ranges[1:]:
+    if workers == 1 or len(ranges) == 1:
+        for start, stop in ranges:
             compiled(start, stop, *arguments)
         return
-    for _ in _pool(workers).map(lambda r: compiled(r[0], r[1], *arguments), ranges[1:]):
+    for _ in _pool(workers).map(lambda r: compiled(r[0], r[1], *arguments), ranges):
         pass
 
 
