@@ -243,9 +243,13 @@ def _why(exit_code: int) -> str:
 
 
 def worker_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Variables a worker needs on top of the parent's: UTF-8 everywhere, and this library's folder on its path."""
+    """Variables a worker needs on top of the parent's: UTF-8 everywhere, this library's folder on its path, threads that sleep."""
     library = str(Path(__file__).resolve().parents[2])
-    variables = {"PYTHONUTF8": "1", **(extra or {})}
+    variables = {"PYTHONUTF8": "1"}
+    # Torch's idle threads would spin, on cores that the kernels' threads, or other programs, need.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        variables["OMP_WAIT_POLICY"] = "PASSIVE"
+    variables |= extra or {}
     # An installed library is found anyway, and its folder in front would hide parts of the standard library.
     if not library.endswith(("site-packages", "dist-packages")):
         present = variables.get("PYTHONPATH") or os.environ.get("PYTHONPATH")

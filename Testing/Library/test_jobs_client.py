@@ -239,3 +239,11 @@ def test_a_process_is_read_to_its_end_and_its_exit_code_told(tmp_path):
     assert said.exit_code == 7
     assert len(out.strip()) == 300000
     assert log == b"bad"
+
+
+def test_a_worker_s_idle_threads_sleep_unless_the_user_has_said_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert worker_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert worker_environment({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert "OMP_WAIT_POLICY" not in worker_environment()
