@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError, nearest_name
+from .grid import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,10 +233,8 @@ PRESETS: dict[str, dict] = {
 (180 degrees and the fan), a dental scanner and a laboratory scanner."""
 
 
-def default_grid(geometry: Geometry, voxels: int = 128):
+def default_grid(geometry: Geometry, voxels: int = 128) -> Grid:
     """The cubic-voxel grid about the isocentre that holds the field of view, with `voxels` across its diameter."""
-    from .grid import Grid
-
     radius, half_height = geometry.field_of_view()
     if radius <= 0 or half_height <= 0:
         raise InputError(

@@ -32,7 +32,7 @@ class AttenuationField:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Attenuation (n,) in 1/mm at points (3, n)."""
-        return head.forward(hash_grid.encode(points, self.table, self.grid), self.parameters, self.shape, self.scale)
+        return self.forward(points)[0]
 
     def forward(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Attenuation (n,) and the features that `descend` needs."""

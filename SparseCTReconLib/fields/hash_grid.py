@@ -46,9 +46,11 @@ class HashGrid:
 
     @property
     def channels(self) -> int:
+        """Features of a point."""
         return self.levels * FEATURES
 
     def resolutions(self) -> np.ndarray:
+        """Cells (levels,) along an edge of the cube."""
         growth = (self.finest / self.base) ** (1 / max(self.levels - 1, 1))
         return np.floor(self.base * growth ** np.arange(self.levels) + 1e-6).astype(np.int64)
 
@@ -57,6 +59,7 @@ class HashGrid:
         return (FADING ** np.arange(self.levels)).astype(np.float32)
 
     def edges(self) -> np.ndarray:
+        """The box's edges (3,) as the kernels take them."""
         return np.array(self.box, dtype=np.float32)
 
     def layout(self) -> np.ndarray:

@@ -100,7 +100,7 @@ def _transposed_matmul(w, at, rows, columns, g, out):
 
 @kernel(inline=True)
 def _outer_add(g, rows, x, columns, out, at):
-    """out[at + o * columns + i] += sum_p g[o, p] x[i, p], four o by four i at a time."""
+    """out[at + o * columns + i] += sum_p g[o, p] x[i, p], two o by four i at a time."""
     for o in range(0, rows, 2):
         for i in range(0, columns, 4):
             source, target = np.uint64(i * BLOCK), np.uint64(o * BLOCK)

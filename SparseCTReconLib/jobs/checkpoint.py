@@ -38,7 +38,7 @@ def save(folder, checkpoint: Checkpoint, identity: dict) -> None:
     folder : str or Path
         The job's folder.
     checkpoint : Checkpoint
-    identity : dict of str to str
+    identity : dict of JSON values
         What the job must have in common with one that goes on from here.
     """
     from safetensors import SafetensorError

@@ -60,7 +60,7 @@ class NAF(Method):
         yield from iterate_states(
             training.losses(),
             "training the field",
-            options.iterations // STEPS_PER_STATE,
+            -(-options.iterations // STEPS_PER_STATE),
             done,
             volume=lambda loss: training.field.volume(training.cube),
             metrics=lambda loss: {"loss": loss},
@@ -87,6 +87,7 @@ class Training:
         self.tv_factor = np.float32(2 * tv_weight / (scan.projections.size * self.scale))
 
     def heed(self, spent: float | None) -> None:
+        """Take note of the share of the time budget that is spent, None where there is none."""
         self.spent = spent or 0.0
 
     def progress(self) -> float:

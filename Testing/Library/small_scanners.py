@@ -7,6 +7,7 @@ from poses import random_geometry, rotation
 
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
+from SparseCTReconLib.operators import projector
 
 SIZE = (11, 13, 12)
 
@@ -31,6 +32,21 @@ def tilted(geometry, angle_rad):
     """The detector tilted about its rows: columns lean towards the source."""
     towards = np.cross(geometry.u, geometry.v)
     return replace(geometry, v=np.cos(angle_rad) * geometry.v + np.sin(angle_rad) * towards)
+
+
+def as_matrix(A):
+    """The projector `A` as a matrix (rays, voxels), in double precision."""
+    columns = []
+    for voxel in range(int(np.prod(A.volume_shape))):
+        unit = np.zeros(A.volume_shape)
+        unit.flat[voxel] = 1
+        columns.append(A(A.volume(unit)).numpy().ravel())
+    return np.array(columns, dtype=float).T
+
+
+def overdetermined():
+    """A projector with more rays than voxels, so that least squares has one answer."""
+    return projector(circular(views=8, detector_shape=(9, 12), pixel_mm=(4.0, 4.0)), Grid.centred((6, 5, 4), (4.0, 4.0, 4.0)))
 
 
 def helical(geometry, pitch_mm):

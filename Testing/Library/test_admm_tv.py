@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from phantoms import Phantom
-from small_scanners import circular
+from small_scanners import as_matrix, overdetermined
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.classical.admm_tv import ADMMState, SubsetGradients, admm_tv, penalty
@@ -24,18 +24,12 @@ LAMBDA = 2.0
 
 @pytest.fixture(scope="module")
 def A():
-    return projector(circular(views=8, detector_shape=(9, 12), pixel_mm=(4.0, 4.0)), Grid.centred((6, 5, 4), (4.0, 4.0, 4.0)))
+    return overdetermined()
 
 
 @pytest.fixture(scope="module")
 def dense(A):
-    """The operator as a matrix (rays, voxels)."""
-    columns = []
-    for voxel in range(int(np.prod(A.volume_shape))):
-        unit = np.zeros(A.volume_shape)
-        unit.flat[voxel] = 1
-        columns.append(A(A.volume(unit)).numpy().ravel())
-    return np.array(columns, dtype=float).T
+    return as_matrix(A)
 
 
 @pytest.fixture(scope="module")

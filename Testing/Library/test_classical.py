@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from small_scanners import circular
+from small_scanners import as_matrix, circular, overdetermined
 
 from SparseCTReconLib.classical.cgls import begin, cgls
 from SparseCTReconLib.classical.os_sart import os_sart, spread_order
@@ -16,19 +16,12 @@ from SparseCTReconLib.operators.tv import TotalVariationProx
 
 @pytest.fixture(scope="module")
 def A():
-    """More rays than voxels, so that least squares has one answer."""
-    return projector(circular(views=8, detector_shape=(9, 12), pixel_mm=(4.0, 4.0)), Grid.centred((6, 5, 4), (4.0, 4.0, 4.0)))
+    return overdetermined()
 
 
 @pytest.fixture(scope="module")
 def dense(A):
-    """The operator as a matrix (rays, voxels)."""
-    columns = []
-    for voxel in range(int(np.prod(A.volume_shape))):
-        unit = np.zeros(A.volume_shape)
-        unit.flat[voxel] = 1
-        columns.append(A(A.volume(unit)).numpy().ravel())
-    return np.array(columns, dtype=float).T
+    return as_matrix(A)
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,11 @@ def test_a_run_hands_on_what_it_is_told_of_the_budget(tiny, monkeypatch):
     assert told == [0.25, None]
 
 
+def test_no_fewer_steps_are_done_than_asked(tiny):
+    training_ends = [state.steps for state in prepare(*_naf(tiny), options={"iterations": 15, **SMALL}).states()]
+    assert training_ends == [2, 2]
+
+
 def test_smoothness_makes_it_smoother_and_may_be_left_out(tiny):
     roughness = []
     for smoothness in (0, 1, 30):
