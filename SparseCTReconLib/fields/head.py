@@ -206,6 +206,39 @@ def _activate(w, c, h, unit, h0, h1, h2, out):
             out[p] += w[at + o] * h2[o * BLOCK + p]
 
 
+@kernel(inline=True)
+def _output_backward(w, at, h, h2, gradient, g2, grad):
+    """The gradient `g2` of h2 from that of the last layer's output, and those of w3 and b3, which are added to `grad`."""
+    _row_sums_add(gradient, 1, grad, at + h)
+    for o in range(h):
+        total = np.float32(0)
+        for p in range(BLOCK):
+            total += gradient[p] * h2[o * BLOCK + p]
+            g2[o * BLOCK + p] = gradient[p] * w[at + o]
+        grad[at + o] += total
+
+
+@kernel(inline=True)
+def _normalise_backward(w, c, inverse, unit, g, sums, grad):
+    """Turn the gradient `g` of h0 into that of the features, and add those of gain and shift to `grad`."""
+    sums[:] = 0
+    for i in range(c):
+        gain, shift = np.float32(0), np.float32(0)
+        for p in range(BLOCK):
+            n = i * BLOCK + p
+            gain += g[n] * unit[n]
+            shift += g[n]
+            g[n] *= w[i]
+            sums[0, p] += g[n]
+            sums[1, p] += g[n] * unit[n]
+        grad[i] += gain
+        grad[c + i] += shift
+    for i in range(c):
+        for p in range(BLOCK):
+            n = i * BLOCK + p
+            g[n] = inverse[p] * (g[n] - (sums[0, p] + unit[n] * sums[1, p]) / np.float32(c))
+
+
 @kernel
 def _head_forward(start, stop, features, w, h, scale, mu):
     c, n = features.shape
@@ -245,13 +278,7 @@ def _head_backward(start, stop, features, w, h, scale, mu_gradient, feature_grad
             for p in range(BLOCK):
                 slope = np.float32(0.5) * (1 + out[p] / np.sqrt(out[p] * out[p] + SQUAREPLUS))
                 out[p] = scale * slope * mu_gradient[first + p] if p < count else np.float32(0)
-            _row_sums_add(out, 1, grad, at3 + h)
-            for o in range(h):
-                total = np.float32(0)
-                for p in range(BLOCK):
-                    total += out[p] * h2[o * BLOCK + p]
-                    g2[o * BLOCK + p] = out[p] * w[at3 + o]
-                grad[at3 + o] += total
+            _output_backward(w, at3, h, h2, out, g2, grad)
             _leaky_backward(h2, g2, h * BLOCK)
             _outer_add(g2, h, h1, h, grad, at2)
             _row_sums_add(g2, h, grad, at2 + h * h)
@@ -260,21 +287,10 @@ def _head_backward(start, stop, features, w, h, scale, mu_gradient, feature_grad
             _outer_add(g1, h, h0, c, grad, at1)
             _row_sums_add(g1, h, grad, at1 + h * c)
             _transposed_matmul(w, at1, h, c, g1, g0)
-            sums[:] = 0
-            for i in range(c):
-                gain, shift = np.float32(0), np.float32(0)
-                for p in range(BLOCK):
-                    g, z = g0[i * BLOCK + p], unit[i * BLOCK + p]
-                    gain += g * z
-                    shift += g
-                    sums[0, p] += g * w[i]
-                    sums[1, p] += g * w[i] * z
-                grad[i] += gain
-                grad[c + i] += shift
+            _normalise_backward(w, c, inverse, unit, g0, sums, grad)
             for i in range(c):
                 for p in range(count):
-                    g, z = g0[i * BLOCK + p] * w[i], unit[i * BLOCK + p]
-                    feature_gradient[i, first + p] = inverse[p] * (g - (sums[0, p] + z * sums[1, p]) / np.float32(c))
+                    feature_gradient[i, first + p] = g0[i * BLOCK + p]
 
 
 def forward(features: np.ndarray, parameters: np.ndarray, head: Head, scale: float) -> np.ndarray:
