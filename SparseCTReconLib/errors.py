@@ -27,3 +27,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def within_sentence(message: str) -> str:
+    """A message of pydantic's with a small first letter, to go on a sentence with."""
+    return message[:1].lower() + message[1:]

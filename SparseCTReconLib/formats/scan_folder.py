@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, nearest_name
+from ..errors import InputError, nearest_name, within_sentence
 from ..scan import Scan, line_integrals
 from ..units import MU_WATER
 from . import rtk
@@ -116,7 +116,7 @@ def _first(error: ValidationError) -> str:
         return f"unknown key {key!r}{nearest_name(key, ScanFile.model_fields)}"
     if fault["type"] == "missing":
         return f"{key!r} is missing: add it, or leave scan.json out for line integrals about LPS 0"
-    return f"{key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return f"{key} is {fault['input']!r}: {within_sentence(fault['msg'])}"
 
 
 def _stack_path(folder: Path, description: ScanFile) -> Path:

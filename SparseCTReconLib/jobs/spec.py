@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..errors import InputError, nearest_name
+from ..errors import InputError, nearest_name, within_sentence
 from .files import JOB_FILE
 
 
@@ -91,9 +91,8 @@ def parse_spec(values: dict, where: str = "job") -> ReconstructJob | SimulateJob
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][1:])
-        message = first["msg"][0].lower() + first["msg"][1:]
         value = "" if first["type"] == "missing" else f"={first['input']!r}"
-        raise InputError(f"{where}: {key}{value}: {message}", "bad-job") from None
+        raise InputError(f"{where}: {key}{value}: {within_sentence(first['msg'])}", "bad-job") from None
 
 
 def read_spec(path) -> ReconstructJob | SimulateJob:

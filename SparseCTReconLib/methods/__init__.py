@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..errors import InputError, nearest_name
+from ..errors import InputError, nearest_name, within_sentence
 
 _CLASSES = {
     "fdk": "fdk:FDK",
@@ -53,6 +53,4 @@ def parse_options(method, values: dict):
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{method.name}: option {option}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}", "bad-option"
-        ) from None
+        raise InputError(f"{method.name}: option {option}={first['input']!r}: {within_sentence(first['msg'])}", "bad-option") from None
