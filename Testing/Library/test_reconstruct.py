@@ -181,3 +181,9 @@ def test_every_method_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(scan, g
     assert (resumed.step, resumed.steps) == (straight.step, straight.steps)
     expected = straight.volume()
     np.testing.assert_allclose(resumed.volume(), expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_scan_of_air_gives_air(scan, grid, name):
+    air = Scan(np.zeros_like(scan.projections), scan.geometry, photons=1e5)
+    assert np.abs(reconstruct(air, name, grid, budget_s=1).array + 1000).max() < 20
