@@ -3,7 +3,7 @@
 >>> import SparseCTReconLib as sct
 >>> scan = sct.simulate(sct.read_ct("head.nrrd"), views=50)
 >>> volume = sct.reconstruct(scan, method="naf")
->>> sct.write_volume("head-naf.nrrd", volume)
+>>> sct.write_volume(volume, "head-naf.nrrd")
 
 Everything is imported when it is first asked for: `import SparseCTReconLib` needs numpy alone.
 """

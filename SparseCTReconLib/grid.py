@@ -81,6 +81,7 @@ class Grid:
 
     @property
     def world_to_index(self) -> np.ndarray:
+        """4x4 matrix from LPS in mm to voxel index along x, y, z."""
         return np.linalg.inv(self.index_to_world)
 
     @property
@@ -104,6 +105,7 @@ class Grid:
         return index @ self.index_to_world[:3, :3].T + self.index_to_world[:3, 3]
 
     def to_dict(self) -> dict:
+        """JSON values: size, spacing_mm, origin_mm, and direction row by row."""
         return {
             "size": list(self.size),
             "spacing_mm": list(self.spacing_mm),
@@ -113,6 +115,7 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: dict) -> Grid:
+        """The grid that `to_dict` gave the values of."""
         return cls(values["size"], values["spacing_mm"], values["origin_mm"], np.array(values["direction"]))
 
 

@@ -25,6 +25,8 @@ CANCEL_LIMIT_S = 5.0
 
 
 class JobState(enum.Enum):
+    """Where a job stands; the values are for people."""
+
     IDLE = "Idle"
     RUNNING = "Running"
     CANCELLING = "Cancelling"
@@ -35,6 +37,7 @@ class JobState(enum.Enum):
 
     @property
     def active(self) -> bool:
+        """Whether there is still something to wait for."""
         return self in (JobState.RUNNING, JobState.CANCELLING, JobState.IMPORTING)
 
 

@@ -47,6 +47,7 @@ class Watch:
         """Whether a checkpoint has been written."""
 
     def start(self) -> None:
+        """Begin to say that the worker lives and to look; call it from the main thread, which takes signals."""
         with contextlib.suppress(OSError):
             cancel = self._folder / CANCEL_FILE
             if time.time() - cancel.stat().st_mtime > _STALE_S:
@@ -58,6 +59,7 @@ class Watch:
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def stop(self) -> None:
+        """Say and look no more."""
         self._over.set()
 
     def check(self) -> None:

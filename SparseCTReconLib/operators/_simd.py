@@ -36,7 +36,7 @@ LANES = _lanes()
 
 WIDTH = LANES or 1
 PADDING = 6 * 16
-"""Zeros on both sides of the row that `resample_adjoint_add` reads, and behind the column that `resample_add` reads."""
+"""Zeros on both sides of the row that `resample_adjoint` reads, and behind the column that `resample_add` reads."""
 
 _I32, _I64, _FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _VEC, _IVEC = ir.VectorType(_FLOAT, WIDTH), ir.VectorType(_I32, WIDTH)
