@@ -13,6 +13,8 @@ import numpy as np
 from .errors import InputError, nearest_name
 from .grid import Grid
 
+_POSES = {"source": "source's position", "detector": "detector's position", "u": "row's direction", "v": "column's direction"}
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -41,10 +43,15 @@ class Geometry:
     isocentre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self):
-        for name in ("source", "detector", "u", "v"):
+        if len(self.isocentre_mm) != 3:
+            raise InputError(f"isocentre {tuple(self.isocentre_mm)} mm: give three numbers (x y z)", "bad-geometry")
+        for name in _POSES:
             pose = np.atleast_2d(np.array(getattr(self, name), dtype=np.float64))
-            if pose.ndim != 2 or pose.shape[1] != 3 or not np.isfinite(pose).all():
-                raise InputError(f"geometry: {name} must be finite numbers of shape (views, 3), not {pose.shape}", "bad-geometry")
+            if pose.ndim != 2 or pose.shape[1] != 3:
+                raise InputError(f"geometry: {name} must be of shape (views, 3), not {pose.shape}", "bad-geometry")
+            bad = ~np.isfinite(pose).all(axis=1)
+            if bad.any():
+                raise InputError(f"view {np.argmax(bad)}: the {_POSES[name]} is no finite number: correct the geometry", "bad-geometry")
             pose.setflags(write=False)
             object.__setattr__(self, name, pose)
         object.__setattr__(self, "detector_shape", tuple(int(n) for n in self.detector_shape))
@@ -55,9 +62,11 @@ class Geometry:
     def _check(self):
         if not len(self.source) == len(self.detector) == len(self.u) == len(self.v) >= 1:
             raise InputError("geometry: source, detector, u and v need one row for each view, and at least one view", "bad-geometry")
-        if min(self.detector_shape) < 1 or not all(0 < pitch < np.inf for pitch in self.pixel_mm):
+        two = len(self.detector_shape) == len(self.pixel_mm) == 2
+        if not two or min(self.detector_shape) < 1 or not all(0 < pitch < np.inf for pitch in self.pixel_mm):
             raise InputError(
-                f"detector of {self.detector_shape} pixels of {self.pixel_mm} mm: both numbers of pixels and both pitches must be positive",
+                f"detector of {self.detector_shape} pixels of {self.pixel_mm} mm: the two numbers of pixels and both pitches (v u) "
+                "must be positive",
                 "bad-geometry",
             )
         skewed = np.abs(np.einsum("ij,ij->i", self.u, self.v)) > 1e-4
@@ -235,6 +244,8 @@ PRESETS: dict[str, dict] = {
 
 def default_grid(geometry: Geometry, voxels: int = 128) -> Grid:
     """The cubic-voxel grid about the isocentre that holds the field of view, with `voxels` across its diameter."""
+    if voxels < 1:
+        raise InputError(f"a grid of {voxels} voxels across: give at least 1", "bad-grid")
     radius, half_height = geometry.field_of_view()
     if radius <= 0 or half_height <= 0:
         raise InputError(

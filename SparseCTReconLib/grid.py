@@ -38,13 +38,16 @@ class Grid:
         size = tuple(int(n) for n in self.size)
         spacing = tuple(float(s) for s in self.spacing_mm)
         origin = tuple(float(o) for o in self.origin_mm)
-        direction = np.array(self.direction, dtype=np.float64).reshape(3, 3)
+        direction = np.array(self.direction, dtype=np.float64)
         if len(size) != 3 or min(size) < 1:
             raise InputError(f"grid size {size}: give three positive numbers of voxels (x y z)", "bad-grid")
         if len(spacing) != 3 or not all(np.isfinite(spacing)) or min(spacing) <= 0:
             raise InputError(f"grid spacing {spacing} mm: every spacing must be a positive number", "bad-grid")
         if len(origin) != 3 or not all(np.isfinite(origin)):
             raise InputError(f"grid origin {origin} mm: give three finite numbers", "bad-grid")
+        if direction.size != 9:
+            raise InputError(f"grid direction of shape {direction.shape}: give nine numbers, row by row", "bad-grid")
+        direction = direction.reshape(3, 3)
         if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
             raise InputError("grid direction is not orthonormal: sheared or scaled axes have no place in a CT", "bad-grid")
         direction.setflags(write=False)

@@ -150,7 +150,9 @@ def test_a_circle_with_a_wide_gap_is_no_full_circle():
         ({"detector_shape": (0, 5)}, "must be positive"),
         ({"pixel_mm": (1.0, 0.0)}, "must be positive"),
         ({"pixel_mm": (1.0, float("nan"))}, "must be positive"),
-        ({"offset_mm": (float("nan"), 0.0)}, "finite"),
+        ({"offset_mm": (float("nan"), 0.0)}, "view 0: the detector's position is no finite number"),
+        ({"detector_shape": (5,)}, "two numbers of pixels"),
+        ({"pixel_mm": (1.0, 1.0, 1.0)}, "both pitches"),
     ],
 )
 def test_an_impossible_orbit_is_refused_with_what_is_wrong(change, said):
@@ -172,6 +174,18 @@ def test_skewed_detector_axes_are_refused():
         Geometry(good.source, good.detector, good.u, good.u, (4, 4), (1, 1), good.isocentre_mm)
     with pytest.raises(InputError, match="orthogonal unit vectors"):
         Geometry(good.source, good.detector, 2 * good.u, good.v, (4, 4), (1, 1), good.isocentre_mm)
+
+
+def test_an_isocentre_is_a_point():
+    good = random_geometry(1)
+    with pytest.raises(InputError, match=r"isocentre \(0, 0\) mm: give three numbers"):
+        Geometry(good.source, good.detector, good.u, good.v, (4, 4), (1, 1), (0, 0))
+
+
+@pytest.mark.parametrize("voxels", [0, -3])
+def test_a_default_grid_has_voxels(voxels):
+    with pytest.raises(InputError, match=f"{voxels} voxels"):
+        default_grid(Geometry.circular(**SMALL), voxels)
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest_one():

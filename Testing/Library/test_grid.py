@@ -69,6 +69,7 @@ def test_a_grid_matches_one_that_is_off_by_less_than_a_micrometre():
         ({"spacing_mm": (1, float("nan"), 1)}, "spacing must be a positive number"),
         ({"origin_mm": (0, float("inf"), 0)}, "three finite numbers"),
         ({"direction": np.diag([1, 1, 2.0])}, "not orthonormal"),
+        ({"direction": np.eye(2)}, "nine numbers"),
         ({"direction": np.array([[1, 0.1, 0], [0, 1, 0], [0, 0, 1]])}, "not orthonormal"),
     ],
 )
