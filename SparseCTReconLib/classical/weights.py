@@ -23,7 +23,7 @@ MISMATCH = 3.0
 FEWEST = np.float32(1e-6)
 """Photons that are assumed at least: a ray through far too much must not overflow, nor weigh nothing over nothing."""
 
-TV_PER_VIEW = 0.06
+TV_PER_VIEW = 0.05
 """Total variation's weight over the mean curvature of one view; tuned on a head, checked on a limb and a chest, 10 to 50 views."""
 
 

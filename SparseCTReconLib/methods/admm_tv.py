@@ -8,6 +8,7 @@ import torch
 from ..classical.admm_tv import ADMMState, admm_tv
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..operators import projector
+from ..operators.averaging import voxel_means
 from ..operators.tv import TotalVariationProx
 from .base import Method, MethodOptions, iterate_states, option
 
@@ -49,7 +50,7 @@ class ADMMTV(Method):
             "iterating",
             options.iterations,
             done,
-            volume=lambda state: state.x.cpu().numpy(),
+            volume=lambda state: voxel_means(state.x.cpu().numpy()),
             metrics=lambda state: {"residual": state.residual / scale},
             arrays=lambda state: {
                 "x": state.x.cpu().numpy(),

@@ -7,6 +7,7 @@ import torch
 
 from ..classical.cgls import CGLSState, begin, cgls
 from ..operators import projector
+from ..operators.averaging import voxel_means
 from .base import Method, MethodOptions, iterate_states, option
 
 
@@ -34,7 +35,7 @@ class CGLS(Method):
             "iterating",
             options.iterations,
             int(resume["step"]) if resume else 0,
-            volume=lambda state: state.x.cpu().numpy(),
+            volume=lambda state: voxel_means(state.x.cpu().numpy()),
             metrics=lambda state: {"residual": float(torch.linalg.vector_norm(state.r)) / scale},
             arrays=lambda state: {name: np.array(value) for name, value in state._asdict().items()},
         )

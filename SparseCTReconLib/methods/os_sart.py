@@ -6,6 +6,7 @@ import torch
 
 from ..classical.os_sart import os_sart
 from ..operators import projector
+from ..operators.averaging import voxel_means
 from .base import Method, MethodOptions, iterate_states, option
 
 
@@ -36,7 +37,7 @@ class OSSART(Method):
             "iterating",
             options.iterations,
             done,
-            volume=lambda iterate: iterate[0].cpu().numpy(),
+            volume=lambda iterate: voxel_means(iterate[0].cpu().numpy()),
             metrics=lambda iterate: {"residual": iterate[1] / scale},
             arrays=lambda iterate: {"x": iterate[0].cpu().numpy()},
         )
