@@ -139,7 +139,8 @@ def _expected_intensity(ct, geometry, mu_water, progress):
 
 
 def refine(ct: Volume, spacing_mm: float) -> tuple[np.ndarray, Grid]:
-    """The CT linearly interpolated on voxels no larger than `spacing_mm` along each axis, as far as memory allows."""
+    """The CT on voxels no larger than `spacing_mm` along each axis, as far as memory allows: each of its own is a uniform box, whose mean
+    stays what it was."""
     import torch
 
     factors = np.maximum(1, np.ceil(np.array(ct.grid.spacing_mm) / spacing_mm - 1e-3)).astype(int)
@@ -154,7 +155,7 @@ def refine(ct: Volume, spacing_mm: float) -> tuple[np.ndarray, Grid]:
     size = tuple(int(n) for n in factors * ct.grid.size)
     spacing = np.array(ct.grid.spacing_mm) / factors
     first = ct.grid.index_to_world[:3, :3] @ ((1 / factors - 1) / 2) + ct.grid.origin_mm
-    fine = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], size=size[::-1], mode="trilinear")
+    fine = torch.nn.functional.interpolate(torch.from_numpy(values)[None, None], size=size[::-1], mode="nearest")
     return fine[0, 0].numpy(), Grid(size, tuple(spacing), tuple(first), ct.grid.direction)
 
 

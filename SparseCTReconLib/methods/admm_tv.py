@@ -8,7 +8,7 @@ import torch
 from ..classical.admm_tv import ADMMState, admm_tv
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..operators import projector
-from ..operators.averaging import voxel_means
+from ..operators.averaging import neighbour_weight, voxel_means
 from ..operators.tv import TotalVariationProx
 from .base import Method, MethodOptions, iterate_states, option
 
@@ -35,6 +35,7 @@ class ADMMTV(Method):
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)
         y = A.projections(scan.projections)
+        neighbour = neighbour_weight(scan, grid)
         prox = TotalVariationProx(A.volume_shape, options.prox_iterations)
         start, done = ADMMState(A.zeros(), None, None, 0, max(1, round(scan.views / options.views_per_subset))), 0
         if resume:
@@ -50,7 +51,7 @@ class ADMMTV(Method):
             "iterating",
             options.iterations,
             done,
-            volume=lambda state: voxel_means(state.x.cpu().numpy()),
+            volume=lambda state: voxel_means(state.x.cpu().numpy(), neighbour),
             metrics=lambda state: {"residual": state.residual / scale},
             arrays=lambda state: {
                 "x": state.x.cpu().numpy(),

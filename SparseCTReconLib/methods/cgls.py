@@ -7,7 +7,7 @@ import torch
 
 from ..classical.cgls import CGLSState, begin, cgls
 from ..operators import projector
-from ..operators.averaging import voxel_means
+from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, iterate_states, option
 
 
@@ -27,6 +27,7 @@ class CGLS(Method):
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)
         y = A.projections(scan.projections)
+        neighbour = neighbour_weight(scan, grid)
         scale = float(torch.linalg.vector_norm(y)) or 1.0
         if resume:
             start = CGLSState(A.volume(resume["x"]), A.projections(resume["r"]), A.volume(resume["p"]), float(resume["gamma"]))
@@ -35,7 +36,7 @@ class CGLS(Method):
             "iterating",
             options.iterations,
             int(resume["step"]) if resume else 0,
-            volume=lambda state: voxel_means(state.x.cpu().numpy()),
+            volume=lambda state: voxel_means(state.x.cpu().numpy(), neighbour),
             metrics=lambda state: {"residual": float(torch.linalg.vector_norm(state.r)) / scale},
             arrays=lambda state: {name: np.array(value) for name, value in state._asdict().items()},
         )

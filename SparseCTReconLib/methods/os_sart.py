@@ -6,7 +6,7 @@ import torch
 
 from ..classical.os_sart import os_sart
 from ..operators import projector
-from ..operators.averaging import voxel_means
+from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, iterate_states, option
 
 
@@ -29,6 +29,7 @@ class OSSART(Method):
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)
         y = A.projections(scan.projections)
+        neighbour = neighbour_weight(scan, grid)
         subsets = max(1, round(scan.views / options.views_per_subset))
         start, done = (A.volume(resume["x"]), int(resume["step"])) if resume else (None, 0)
         scale = float(torch.linalg.vector_norm(y)) or 1.0
@@ -37,7 +38,7 @@ class OSSART(Method):
             "iterating",
             options.iterations,
             done,
-            volume=lambda iterate: voxel_means(iterate[0].cpu().numpy()),
+            volume=lambda iterate: voxel_means(iterate[0].cpu().numpy(), neighbour),
             metrics=lambda iterate: {"residual": iterate[1] / scale},
             arrays=lambda iterate: {"x": iterate[0].cpu().numpy()},
         )
