@@ -63,15 +63,11 @@ class HashGrid:
         return np.array(self.box, dtype=np.float32)
 
     def layout(self) -> np.ndarray:
-        """(levels, 5) of each level: cells along an edge of the cube, first row, number of rows, vertices of the box along x and y.
-
-        A level is dense if its vertices along x are not 0.
-        """
+        """(levels, 7): cells along an edge of the cube; first row and number of rows; 1 if dense; vertices of the box along x, y, z."""
         cells = self.resolutions()
         vertices = np.ceil(cells[:, None] * np.array(self.box) - 1e-4).astype(np.int64) + 1
         rows = np.minimum(vertices.prod(axis=1), 1 << self.log2_table)
-        sides = vertices[:, :2] * (vertices.prod(axis=1) == rows)[:, None]
-        return np.column_stack([cells, np.concatenate([[0], np.cumsum(rows)[:-1]]), rows, sides])
+        return np.column_stack([cells, np.concatenate([[0], np.cumsum(rows)[:-1]]), rows, vertices.prod(axis=1) == rows, vertices])
 
     def initial_table(self, rng: np.random.Generator, scale: float = 0.1) -> np.ndarray:
         """Features (rows, 2), uniform in -scale .. scale. A layer norm that follows amplifies tiny values to noise, hence not 1e-4."""
@@ -79,20 +75,19 @@ class HashGrid:
 
 
 @kernel(inline=True)
-def _cell(coordinate, cells, edge):
+def _cell(coordinate, cells, edge, vertices):
     """Cell of a coordinate in 0 .. edge, and the position within the cell."""
     scaled = min(max(coordinate, np.float32(0)), edge) * np.float32(cells)
-    cell = min(np.uint32(scaled), np.uint32(np.ceil(np.float32(cells) * edge - np.float32(1e-4))) - np.uint32(1))
+    cell = min(np.uint32(scaled), np.uint32(vertices - 2))
     return cell, scaled - np.float32(cell)
 
 
 @kernel(inline=True)
 def _strides(level):
     """Factors of y and z in a row's number, the mask of the hash (all ones on a dense level), and whether it is dense."""
-    rows, x, y = level[2], level[3], level[4]
-    if x > 0:
-        return np.uint32(x), np.uint32(x * y), np.uint32(0xFFFFFFFF), True
-    return np.uint32(2654435761), np.uint32(805459861), np.uint32(rows - 1), False
+    if level[3]:
+        return np.uint32(level[4]), np.uint32(level[4] * level[5]), np.uint32(0xFFFFFFFF), True
+    return np.uint32(2654435761), np.uint32(805459861), np.uint32(level[2] - 1), False
 
 
 @kernel(inline=True)
@@ -116,9 +111,9 @@ def _encode(start, stop, chunk, points, table, layout, scales, edges, out):
         features = table[offset : offset + rows]
         sy, sz, mask, dense = _strides(layout[level])
         for p in range(first, min(first + chunk, count)):
-            x, fx = _cell(points[0, p], cells, edges[0])
-            y, fy = _cell(points[1, p], cells, edges[1])
-            z, fz = _cell(points[2, p], cells, edges[2])
+            x, fx = _cell(points[0, p], cells, edges[0], layout[level, 4])
+            y, fy = _cell(points[1, p], cells, edges[1], layout[level, 5])
+            z, fz = _cell(points[2, p], cells, edges[2], layout[level, 6])
             a, b = np.float32(0), np.float32(0)
             for corner in range(4):
                 j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
@@ -141,9 +136,9 @@ def _encode_backward(start, stop, points, gradient, layout, scales, edges, table
             a, b = scales[level] * gradient[2 * level, p], scales[level] * gradient[2 * level + 1, p]
             if a == 0 and b == 0:
                 continue
-            x, fx = _cell(points[0, p], cells, edges[0])
-            y, fy = _cell(points[1, p], cells, edges[1])
-            z, fz = _cell(points[2, p], cells, edges[2])
+            x, fx = _cell(points[0, p], cells, edges[0], layout[level, 4])
+            y, fy = _cell(points[1, p], cells, edges[1], layout[level, 5])
+            z, fz = _cell(points[2, p], cells, edges[2], layout[level, 6])
             for corner in range(4):
                 j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
                 w = (fy if j else 1 - fy) * (fz if k else 1 - fz)

@@ -11,22 +11,22 @@ from .head import EPSILON, LEAK, SQUAREPLUS, Head
 def encode(points: torch.Tensor, table: torch.Tensor, grid: HashGrid) -> torch.Tensor:
     """Features (2 * levels, n) of points (3, n) in the unit cube."""
     features = []
-    for (cells, offset, rows, *sides), scale in zip(grid.layout().tolist(), grid.scales().tolist()):
+    for (cells, offset, rows, dense, *vertices), scale in zip(grid.layout().tolist(), grid.scales().tolist()):
         edges = torch.tensor(grid.box, dtype=points.dtype)[:, None]
         scaled = points.clamp(min=0).minimum(edges) * cells
-        cell = scaled.long().minimum((edges * cells - 1e-4).ceil().long() - 1)
+        cell = scaled.long().minimum(torch.tensor(vertices)[:, None] - 2)
         fraction = scaled - cell
         total = torch.zeros(points.shape[1], FEATURES, dtype=table.dtype)
         for corner in range(8):
             step = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2])[:, None]
             weight = torch.where(step == 1, fraction, 1 - fraction).prod(dim=0)
-            total = total + weight[:, None] * table[offset + _row(cell + step, rows, sides)]
+            total = total + weight[:, None] * table[offset + _row(cell + step, rows, vertices if dense else None)]
         features.append(scale * total.T)
     return torch.cat(features)
 
 
-def _row(vertex: torch.Tensor, rows: int, sides: list[int]) -> torch.Tensor:
-    if sides[0]:
+def _row(vertex: torch.Tensor, rows: int, sides: list[int] | None) -> torch.Tensor:
+    if sides:
         return vertex[0] + sides[0] * (vertex[1] + sides[1] * vertex[2])
     x, y, z = ((v * prime) & 0xFFFFFFFF for v, prime in zip(vertex, PRIMES))
     return (x ^ y ^ z) & (rows - 1)
