@@ -1,6 +1,7 @@
 """A run: the jobs from a CT or a scan to a volume in the scene, one after the other, and the scene as it was if they do not end well."""
 
 import shutil
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from .nrrd import readNrrd
 from .request import writeJob
 
 POLL_INTERVAL_MS = 100
+HAND_OVER_S = 0.015
+"""How long a preview may be handed over at a time; between the times the window answers."""
 
 
 class Run:
@@ -60,7 +63,7 @@ class Run:
         self._newTransport = newTransport
         self._onChanged = onChanged or (lambda run: None)
         self._job = None
-        self._preview = None
+        self._preview = self._handingOver = None
         self._stage = ""
         self._log = []
         self._timer = qt.QTimer()
@@ -149,6 +152,7 @@ class Run:
     def _next(self):
         self._index += 1
         self._stage, self._preview = "", None
+        self._forgetPreview()
         title, values = self._jobs[self._index]
         self.message = title
         last = self._index == len(self._jobs) - 1
@@ -213,25 +217,45 @@ class Run:
             self._log.append(event.get("message", ""))
 
     def _showPreview(self):
+        """Go on with handing the newest preview over to the scene; a large one takes several polls, which then follow at once."""
+        if self._handingOver is None:
+            self._handingOver = self._openPreview()
+        if self._handingOver is None:
+            return
+        steps, number = self._handingOver
+        until = time.perf_counter() + HAND_OVER_S
+        for _slab in steps:
+            if time.perf_counter() > until:
+                self._timer.setInterval(0)
+                return
+        self._forgetPreview()
+        self.previews += 1
+        if self._snapshots:
+            self._snapshots.add(self.outputNode, number or self.previews)
+
+    def _openPreview(self):
+        """The steps that hand the newest preview over, and its number; None where there is none."""
         preview, self._preview = self._preview, None
         if preview is None:
-            return
+            return None
         try:
             array, ijkToRas, _attributes = readNrrd(preview["path"])
         except FileNotFoundError:
-            return  # a newer preview has replaced it: its own event follows
+            return None  # a newer preview has replaced it: its own event follows
         except (OSError, ValueError) as error:
             self._log.append(_("A preview could not be read: {error}").format(error=error))
-            return
-        node = self._output.update(array, ijkToRas)
-        self.previews += 1
-        if self._snapshots:
-            self._snapshots.add(node, preview.get("step", self.previews))
+            return None
+        return self._output.handOver(array, ijkToRas), preview.get("step")
+
+    def _forgetPreview(self):
+        self._handingOver = None
+        self._timer.setInterval(POLL_INTERVAL_MS)
 
     def _importResult(self, event):
         if self.state is JobState.CANCELLING:
             return
         self.state = JobState.IMPORTING
+        self._forgetPreview()
         array, ijkToRas, attributes = readNrrd(event["path"])
         self._output.finish(array, ijkToRas, attributes)
         if self._snapshots:

@@ -7,6 +7,7 @@ import slicer
 import vtk
 
 PREFIX = "SparseCTRecon."
+SLAB_BYTES = 8 << 20
 
 
 def gridOf(volumeNode):
@@ -32,6 +33,16 @@ def exportVolume(volumeNode, path):
     storage.SetUseCompression(0)
     if not storage.WriteData(volumeNode) or not os.path.isfile(path):
         raise OSError(f"{volumeNode.GetName()} could not be written to {path}: is the disk full, or the folder read-only?")
+
+
+def _emptyImage(array):
+    """A vtkImageData for voxels like those of `array` [z, y, x], and a view of its memory as an array."""
+    from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(array.shape[::-1])
+    image.AllocateScalars(get_vtk_array_type(array.dtype.newbyteorder("=")), 1)
+    return image, vtk_to_numpy(image.GetPointData().GetScalars()).reshape(array.shape)
 
 
 def _node(nodeID):
@@ -69,18 +80,26 @@ class OutputVolume:
 
     def update(self, array, ijkToRas):
         """Put voxels [z, y, x] into the node and show it the first time; the user's window and level stay."""
+        for _slab in self.handOver(array, ijkToRas):
+            pass
+        return self.node
+
+    def handOver(self, array, ijkToRas):
+        """Do as `update` in small steps: an iterator that copies a slab each time and puts the whole into the node at its end."""
+        image, voxels = _emptyImage(array)
+        planes = max(1, SLAB_BYTES // array[0].nbytes)
+        for first in range(0, len(array), planes):
+            voxels[first : first + planes] = array[first : first + planes]
+            yield
         first = self._layers is None
         node = self.node or self._create()
         if first:
             self._prepareDisplay(node)
         with slicer.util.NodeModify(node):
-            if first and self._before:
-                node.SetAndObserveImageData(vtk.vtkImageData())
-            slicer.util.updateVolumeFromArray(node, array)
+            node.SetAndObserveImageData(image)
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas))
         if first:
             self._layers = _show(node)
-        return node
 
     def finish(self, array, ijkToRas, attributes):
         """Put the final voxels and how they were made into the node, and file it under the input's study."""

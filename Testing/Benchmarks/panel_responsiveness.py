@@ -81,6 +81,9 @@ def beats_while_running(session, panel, ct) -> tuple[np.ndarray, float]:
     timer.start()
     while panel.run.active:
         session.app.processEvents(qt.QEventLoop.WaitForMoreEvents)
+    beats = len(times)
+    while len(times) == beats:  # the event that ended the run has its beat too
+        session.app.processEvents(qt.QEventLoop.WaitForMoreEvents)
     timer.stop()
     return np.diff(times) * 1000, apply_ms
 
