@@ -23,7 +23,7 @@ from .. import __version__
 
 log = logging.getLogger("SparseCTReconLib.kernels")
 
-_SIGNATURES_SEEN: set = set()
+_ANNOUNCED: set = set()
 _pools: dict[int, ThreadPoolExecutor] = {}
 _pool_lock = threading.Lock()
 
@@ -109,8 +109,8 @@ def run_threaded(compiled, count: int, *arguments, chunk: int | None = None) -> 
 
 def _announce(compiled) -> None:
     """Say once per process that a kernel is compiled on its first use."""
-    if compiled not in _SIGNATURES_SEEN:
-        _SIGNATURES_SEEN.add(compiled)
+    if compiled not in _ANNOUNCED:
+        _ANNOUNCED.add(compiled)
         if not compiled.signatures and not any(cache_folder().glob(f"**/*.{compiled.py_func.__name__}-*.nbi")):
             log.info("compiling kernel %s (first use on this machine)", compiled.py_func.__name__)
 
