@@ -1,16 +1,69 @@
-"""A neural attenuation field: hash encoding and head with their parameters, trained on rays or points."""
+"""A neural attenuation field: mu(x) with parameters that learn from mu's gradient."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Protocol
 
+import numpy as np
+import torch
+
+from ..errors import InputError
 from . import hash_grid, head
 from .adam import Adam
 from .rays import UnitCube
 
+POINTS_AT_ONCE = 1 << 19
+"""Points of a volume that are evaluated together."""
+
+
+class Field(Protocol):
+    """mu(x) in 1/mm as a function on the unit cube, on any device.
+
+    Points are (3, n) and attenuation is (n,), float32 tensors on `device`.
+    """
+
+    scale: float
+    device: str
+    backend: str
+
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        """Attenuation in 1/mm."""
+
+    def forward(self, points: torch.Tensor) -> tuple[torch.Tensor, object]:
+        """Attenuation, and what `gradient` needs to know of it."""
+
+    def gradient(self, points: torch.Tensor, kept: object, mu_gradient: torch.Tensor) -> None:
+        """Add to the parameters' gradient, given the loss's with respect to mu."""
+
+    def step(self, encoder_rate: float, head_rate: float) -> None:
+        """One step of Adam with the gradient that was added up, which is then zero."""
+
+    def descend(self, points: torch.Tensor, kept: object, mu_gradient: torch.Tensor, encoder_rate: float, head_rate: float) -> None:
+        """`gradient`, then `step`."""
+
+    def volume(self, cube: UnitCube) -> np.ndarray:
+        """Attenuation [z, y, x] at the centres of the cube's voxels."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that training goes on from, by name."""
+
+    def restore(self, arrays) -> None:
+        """Take over what `arrays` gave."""
+
+
+def volume_of(field: Field, cube: UnitCube) -> np.ndarray:
+    """Attenuation [z, y, x] of any field at the centres of the cube's voxels, a few slices at a time."""
+    nx, ny, nz = cube.grid.size
+    slab = max(1, POINTS_AT_ONCE // (nx * ny))
+    out = np.empty((nz, ny, nx), dtype=np.float32)
+    for first in range(0, nz, slab):
+        stop = min(first + slab, nz)
+        out[first:stop] = field(cube.voxel_centres(first, stop).to(field.device)).cpu().numpy().reshape(stop - first, ny, nx)
+    return out
+
 
 class AttenuationField:
-    """mu(x) in 1/mm as a function on the unit cube.
+    """The field of hash grid and head on the CPU, with compiled kernels; a `Field`.
 
     Parameters
     ----------
@@ -19,44 +72,66 @@ class AttenuationField:
     shape : head.Head
         Network behind it.
     scale : float
-        Attenuation in 1/mm of an output of 1; the output has no upper bound.
+        Attenuation in 1/mm of an output of 1.
     rng : numpy.random.Generator
         For the start.
     """
 
+    device, backend = "cpu", "numba"
+
     def __init__(self, grid: hash_grid.HashGrid, shape: head.Head, scale: float, rng: np.random.Generator):
         self.grid, self.shape, self.scale = grid, shape, scale
         self.table, self.parameters = grid.initial_table(rng), shape.initial(rng)
+        self.mask = np.ones(shape.channels, dtype=np.float32)
         self.optimisers = Adam(self.table), Adam(self.parameters)
-        self._table_gradient = np.zeros_like(self.table)
+        self._gradients = np.zeros_like(self.table), np.zeros_like(self.parameters)
 
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Attenuation (n,) in 1/mm at points (3, n)."""
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
         return self.forward(points)[0]
 
-    def forward(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Attenuation (n,) and the features that `descend` needs."""
-        features = hash_grid.encode(points, self.table, self.grid)
-        return head.forward(features, self.parameters, self.shape, self.scale), features
+    def features(self, points: torch.Tensor) -> np.ndarray:
+        """What the encoding gives, (channels, n)."""
+        return hash_grid.encode(points.numpy(), self.table, self.grid)
 
-    def descend(self, points: np.ndarray, features: np.ndarray, mu_gradient: np.ndarray, table_rate: float, head_rate: float) -> None:
-        """One step of Adam, given the loss's gradient (n,) with respect to mu."""
-        feature_gradient, gradient = head.backward(features, self.parameters, self.shape, self.scale, mu_gradient)
-        hash_grid.encode_backward(points, feature_gradient, self.grid, self._table_gradient)
-        self.optimisers[0].step(self._table_gradient, table_rate)
-        self.optimisers[1].step(gradient, head_rate)
+    def forward(self, points: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+        features = self.features(points)
+        return torch.from_numpy(head.forward(features, self.parameters, self.shape, self.scale, self.mask)), features
 
-    def volume(self, cube: UnitCube, slab: int = 8) -> np.ndarray:
-        """Attenuation [z, y, x] at the centres of the grid's voxels."""
-        nx, ny, nz = cube.grid.size
-        out = np.empty((nz, ny, nx), dtype=np.float32)
-        for first in range(0, nz, slab):
-            stop = min(first + slab, nz)
-            out[first:stop] = self(cube.voxel_centres(first, stop)).reshape(stop - first, ny, nx)
-        return out
+    def gradient(self, points: torch.Tensor, kept: np.ndarray, mu_gradient: torch.Tensor) -> None:
+        feature_gradient, gradient = head.backward(kept, self.parameters, self.shape, self.scale, mu_gradient.numpy(), self.mask)
+        hash_grid.encode_backward(points.numpy(), feature_gradient, self.grid, self._gradients[0])
+        self._gradients[1][...] += gradient
+
+    def step(self, encoder_rate: float, head_rate: float) -> None:
+        for optimiser, gradient, rate in zip(self.optimisers, self._gradients, (encoder_rate, head_rate)):
+            optimiser.step(gradient, rate)
+
+    def descend(self, points, kept, mu_gradient, encoder_rate: float, head_rate: float) -> None:
+        self.gradient(points, kept, mu_gradient)
+        self.step(encoder_rate, head_rate)
+
+    def volume(self, cube: UnitCube) -> np.ndarray:
+        return volume_of(self, cube)
+
+    def head_parameters(self) -> np.ndarray:
+        """A copy of the head's parameters (size,), laid out as `Head.sizes` says."""
+        return self.parameters.copy()
+
+    def set_head(self, parameters: np.ndarray) -> None:
+        """Start from a head that was trained before.
+
+        Raises
+        ------
+        InputError
+            Where the head has another number of parameters.
+        """
+        if np.shape(parameters) != self.parameters.shape:
+            raise InputError(
+                f"a head of {np.size(parameters)} parameters does not fit this network, which has {self.parameters.size}", "bad-weights"
+            )
+        self.parameters[...] = parameters
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything that training goes on from, by name."""
         table, parameters = self.optimisers
         return {
             "table": self.table,
@@ -65,11 +140,11 @@ class AttenuationField:
             "head": self.parameters,
             "head_first": parameters.first,
             "head_second": parameters.second,
+            "mask": self.mask,
             "updates": np.array(table.steps),
         }
 
     def restore(self, arrays) -> None:
-        """Take over what `arrays` gave."""
         for name, mine in self.arrays().items():
             if name != "updates":
                 mine[...] = np.asarray(arrays[name]).reshape(mine.shape)

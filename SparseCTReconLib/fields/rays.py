@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ..geometry import Geometry
 from ..grid import Grid
@@ -29,12 +30,13 @@ class UnitCube:
         corner = np.asarray(self.grid.origin_mm) - self.grid.direction @ (np.asarray(self.grid.spacing_mm) / 2)
         return matrix, -matrix @ corner
 
-    def voxel_centres(self, first: int, stop: int) -> np.ndarray:
+    def voxel_centres(self, first: int, stop: int) -> torch.Tensor:
         """Centres (3, n) of the voxels in the slices first <= z < stop, in the order of an array [z, y, x]."""
         nx, ny, _ = self.grid.size
         sx, sy, sz = np.asarray(self.grid.spacing_mm) / self.edge_mm
         z, y, x = np.meshgrid(np.arange(first, stop), np.arange(ny), np.arange(nx), indexing="ij")
-        return np.stack([(x + 0.5) * sx, (y + 0.5) * sy, (z + 0.5) * sz]).reshape(3, -1).astype(np.float32)
+        centres = np.stack([(x + 0.5) * sx, (y + 0.5) * sy, (z + 0.5) * sz]).reshape(3, -1)
+        return torch.from_numpy(centres.astype(np.float32))
 
 
 @kernel
@@ -86,7 +88,7 @@ class RaySampler:
         self.samples = 1
         rng = np.random.default_rng(0)
         _, lengths = self(self.draw(256, rng), rng)
-        lengths = lengths[lengths > 0]
+        lengths = lengths.numpy()[lengths.numpy() > 0]
         self.samples = max(8, round(float(np.quantile(lengths, 0.9)) / spacing_mm)) if len(lengths) else 8
 
     def draw(self, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,7 +98,7 @@ class RaySampler:
         drawn = [np.repeat(rng.integers(0, n, rows, dtype=np.int32), nu) for n in (views, nv)]
         return np.ascontiguousarray(np.stack([*drawn, columns], axis=1))
 
-    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Points (3, rays * samples) in the cube and the distance in mm between samples of each ray, (rays,).
 
         Parameters
@@ -108,4 +110,4 @@ class RaySampler:
         points = np.empty((3, len(pixels) * self.samples), dtype=np.float32)
         steps = np.empty(len(pixels), dtype=np.float32)
         run_threaded(_sample, len(pixels), pixels, jitter, self.poses, self.cube.upper, points, steps)
-        return points, steps * np.float32(self.cube.edge_mm)
+        return torch.from_numpy(points), torch.from_numpy(steps * np.float32(self.cube.edge_mm))

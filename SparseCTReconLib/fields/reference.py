@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ._blocks import EPSILON, LEAK
 from .hash_grid import FEATURES, PRIMES, HashGrid
-from .head import EPSILON, LEAK, SQUAREPLUS, Head
+from .head import SQUAREPLUS, Head
 
 
 def encode(points: torch.Tensor, table: torch.Tensor, grid: HashGrid) -> torch.Tensor:
@@ -32,12 +33,31 @@ def _row(vertex: torch.Tensor, rows: int, sides: list[int] | None) -> torch.Tens
     return (x ^ y ^ z) & (rows - 1)
 
 
-def head(features: torch.Tensor, parameters: torch.Tensor, shape: Head, scale: float) -> torch.Tensor:
-    """Attenuation (n,) in the unit of `scale` for features (channels, n)."""
-    c, h = shape.channels, shape.hidden
-    gain, shift, w1, b1, w2, b2, w3, b3 = parameters.split([c, c, h * c, h, h * h, h, h, 1])
-    x = torch.nn.functional.layer_norm(features.T, (c,), gain, shift, float(EPSILON))
-    x = torch.nn.functional.leaky_relu(x @ w1.reshape(h, c).T + b1, float(LEAK))
-    x = torch.nn.functional.leaky_relu(x @ w2.reshape(h, h).T + b2, float(LEAK))
-    x = x @ w3 + b3
-    return scale * 0.5 * (x + (x * x + float(SQUAREPLUS)).sqrt())
+def head(features: torch.Tensor, parameters: torch.Tensor, shape: Head, scale: float, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Attenuation (n,) in the unit of `scale` for features (channels, n); `mask` (channels,) multiplies the normalised features."""
+    parts = list(parameters.split(shape.sizes))
+    x = features.T
+    if shape.layer_norm:
+        x = torch.nn.functional.layer_norm(x, (shape.channels,), parts.pop(0), parts.pop(0), float(EPSILON))
+    first = x = x if mask is None else x * mask
+    for number, (rows, columns) in enumerate(shape.layers):
+        if number == 2 and shape.skip:
+            x = torch.cat([x, first], dim=1)
+        x = x @ parts.pop(0).reshape(rows, columns).T + parts.pop(0)
+        if number < len(shape.layers) - 1:
+            x = activation(x, shape)
+    return scale * output(x[:, 0], shape)
+
+
+def activation(x: torch.Tensor, shape: Head) -> torch.Tensor:
+    """Between the layers of a head."""
+    if shape.activation == "gelu":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    return torch.nn.functional.leaky_relu(x, float(LEAK))
+
+
+def output(x: torch.Tensor, shape: Head) -> torch.Tensor:
+    """After the last layer of a head."""
+    if shape.output == "squareplus":
+        return 0.5 * (x + (x * x + float(SQUAREPLUS)).sqrt())
+    return torch.sigmoid(x) if shape.output == "sigmoid" else x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from .rays import UnitCube
 
@@ -28,20 +29,20 @@ class SmoothnessBlock:
         self._step = (np.asarray(cube.grid.spacing_mm) / cube.edge_mm)[::-1]
         self._room = np.array(cube.grid.shape) - self.shape
         z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(self.shape, self._step)), indexing="ij")
-        self._offsets = np.stack([x, y, z]).reshape(3, -1).astype(np.float32)
+        self._offsets = torch.from_numpy(np.stack([x, y, z]).reshape(3, -1).astype(np.float32))
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, rng: np.random.Generator) -> torch.Tensor:
         """Points (3, n) of a block at a random place, not bound to the voxel centres."""
         corner = ((rng.random(3) * self._room + rng.random(3)) * self._step)[::-1]
-        return self._offsets + corner[:, None].astype(np.float32)
+        return self._offsets + torch.tensor(corner[:, None].astype(np.float32))
 
-    def gradient(self, mu: np.ndarray) -> np.ndarray:
+    def gradient(self, mu: torch.Tensor) -> torch.Tensor:
         """Gradient (n,) of the whole grid's total variation, as this block estimates it, with respect to its mu (n,)."""
         values = mu.reshape(self.shape)
-        differences = [np.diff(values, axis=axis, append=np.take(values, [-1], axis=axis)) for axis in range(3)]
-        norm = np.sqrt(sum(d * d for d in differences) + np.float32(ROUNDING**2))
-        gradient = np.zeros_like(values)
+        differences = [torch.diff(values, dim=axis, append=values.narrow(axis, -1, 1)) for axis in range(3)]
+        norm = (sum(d.square() for d in differences) + ROUNDING**2).sqrt_()
+        gradient = torch.zeros_like(values)
         for axis, difference in enumerate(differences):
             flow = difference / norm
-            gradient -= np.diff(flow, axis=axis, prepend=np.zeros_like(np.take(flow, [0], axis=axis)))
-        return gradient.reshape(-1) * np.float32(self.share)
+            gradient -= torch.diff(flow, dim=axis, prepend=torch.zeros_like(flow.narrow(axis, 0, 1)))
+        return gradient.reshape(-1) * float(self.share)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields.field import AttenuationField
@@ -84,7 +85,7 @@ class Training:
         self.ramp = RampFilter(scan.projections.shape[2], 1.0, "hann")
         self.ramp_scale = 1 / float(self.ramp.response.mean())
         tv_weight = options.smoothness and options.smoothness * total_variation_weight(projector(scan.geometry, grid))
-        self.tv_factor = np.float32(2 * tv_weight / (scan.projections.size * self.scale))
+        self.tv_factor = float(2 * tv_weight / (scan.projections.size * self.scale))
 
     def heed(self, spent: float | None) -> None:
         """Take note of the share of the time budget that is spent, None where there is none."""
@@ -106,20 +107,21 @@ class Training:
         points, lengths = self.sampler(pixels, rng)
         on_rays = points.shape[1]
         if self.tv_factor:
-            points = np.concatenate([points, self.block.draw(rng)], axis=1)
+            points = torch.cat([points, self.block.draw(rng)], dim=1)
         mu, features = self.field.forward(points)
         gradient, loss = self.data_gradient(pixels, lengths, mu[:on_rays])
         if self.tv_factor:
-            gradient = np.concatenate([gradient, self.tv_factor * self.block.gradient(mu[on_rays:])])
+            gradient = torch.cat([gradient, self.tv_factor * self.block.gradient(mu[on_rays:])])
         decay = FINAL_RATE ** self.progress()
         self.field.descend(points, features, gradient, self.options.table_rate * decay, self.options.head_rate * decay)
         return loss
 
-    def data_gradient(self, pixels: np.ndarray, lengths: np.ndarray, mu: np.ndarray) -> tuple[np.ndarray, float]:
+    def data_gradient(self, pixels: np.ndarray, lengths: torch.Tensor, mu: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Gradient of the data term with respect to mu at the rays' samples, and the term."""
         at = tuple(pixels.T)
-        error = mu.reshape(len(pixels), -1).sum(axis=1) * lengths - self.measured[at]
+        lengths = lengths.numpy()
+        error = mu.numpy().reshape(len(pixels), -1).sum(axis=1) * lengths - self.measured[at]
         weighted = error if self.weights is None else error * self.weights.numpy()[at]
         filtered = self.ramp.few_rows(weighted.reshape(-1, self.measured.shape[2])).reshape(-1)
         slope = (2 * self.ramp_scale / (self.scale * len(pixels))) * filtered * lengths
-        return np.repeat(slope.astype(np.float32), self.sampler.samples), float(np.mean(error * weighted)) / self.scale
+        return torch.from_numpy(np.repeat(slope.astype(np.float32), self.sampler.samples)), float(np.mean(error * weighted)) / self.scale

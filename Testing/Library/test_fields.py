@@ -8,6 +8,7 @@ import torch
 from poses import rotation
 from small_scanners import OBLIQUE, circular, cubic
 
+from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import hash_grid, head, reference
 from SparseCTReconLib.fields.adam import BETA1, BETA2, EPSILON, Adam
 from SparseCTReconLib.fields.field import AttenuationField
@@ -45,10 +46,6 @@ def points_in(box, count=1000, seed=0):
 
 def exact_encode(points, table, grid):
     return reference.encode(torch.from_numpy(points).double(), table, grid)
-
-
-def exact_head(features, parameters, shape, scale):
-    return reference.head(features, parameters, shape, scale)
 
 
 def double(array):
@@ -136,34 +133,58 @@ def test_the_gradient_is_added_to_what_is_there():
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
 
 
+HEADS = {
+    "ours": Head(16, 32),
+    "small": Head(4, 8),
+    "odd sizes": Head(12, 20),
+    "NI-NeRF": Head(20, 32, skip=True, activation="gelu"),
+    "NAF": Head(32, 32, skip=True, output="sigmoid", layer_norm=False),
+    "linear": Head(8, 12, output="linear", layer_norm=False, activation="gelu"),
+}
+
+
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("channels, hidden", [(4, 8), (16, 32), (12, 20)])
-def test_the_head_and_its_gradients_are_those_of_the_readable_reference(count, channels, hidden):
-    rng, shape, scale = np.random.default_rng(count), Head(channels, hidden), 0.02
+@pytest.mark.parametrize("name", HEADS)
+def test_the_head_and_its_gradients_are_those_of_the_readable_reference(count, name):
+    rng, shape, scale = np.random.default_rng(count), HEADS[name], 0.02
+    channels = shape.channels
+    mask = (np.arange(channels) < channels - 2).astype(np.float32)
     features = (0.1 * rng.standard_normal((channels, count))).astype(np.float32)
     parameters = (shape.initial(rng) + 0.1 * rng.standard_normal(shape.size)).astype(np.float32)
     mu_gradient = rng.standard_normal(count).astype(np.float32)
     exact_features, exact_parameters = double(features), double(parameters)
-    mu = exact_head(exact_features, exact_parameters, shape, scale)
+    mu = reference.head(exact_features, exact_parameters, shape, scale, torch.from_numpy(mask))
     (mu * torch.from_numpy(mu_gradient)).sum().backward()
-    feature_gradient, parameter_gradient = head.backward(features, parameters, shape, scale, mu_gradient)
-    assert relative(head.forward(features, parameters, shape, scale), mu.detach()) < 1e-4
+    feature_gradient, parameter_gradient = head.backward(features, parameters, shape, scale, mu_gradient, mask)
+    assert relative(head.forward(features, parameters, shape, scale, mask), mu.detach()) < 1e-4
     assert relative(feature_gradient, exact_features.grad) < 1e-4
     assert relative(parameter_gradient, exact_parameters.grad) < 1e-4
 
 
-def test_every_layer_s_gradient_is_right_by_itself():
+@pytest.mark.parametrize("name", HEADS)
+def test_every_layer_s_gradient_is_right_by_itself(name):
     """A wrong bias would drown in the norm over all parameters."""
-    rng, c, h = np.random.default_rng(0), 8, 12
-    shape = Head(c, h)
-    features = rng.standard_normal((c, 700)).astype(np.float32)
+    rng, shape = np.random.default_rng(0), HEADS[name]
+    features = rng.standard_normal((shape.channels, 700)).astype(np.float32)
     parameters = (shape.initial(rng) + 0.1 * rng.standard_normal(shape.size)).astype(np.float32)
     exact = double(parameters)
-    exact_head(torch.from_numpy(features).double(), exact, shape, 1.0).sum().backward()
+    reference.head(torch.from_numpy(features).double(), exact, shape, 1.0).sum().backward()
     _, gradient = head.backward(features, parameters, shape, 1.0, np.ones(700, np.float32))
-    ends = np.cumsum([c, c, h * c, h, h * h, h, h])
+    ends = np.cumsum(shape.sizes[:-1])
     for ours, expected in zip(np.split(gradient, ends), np.split(exact.grad.numpy(), ends)):
         assert relative(ours, expected) < 1e-4
+
+
+@pytest.mark.parametrize("wrong", [{"activation": "gelo"}, {"output": "squareroot"}, {"channels": 6}, {"hidden": 30}, {"hidden": 0}])
+def test_a_head_that_cannot_be_says_why(wrong):
+    with pytest.raises(InputError):
+        Head(**{"channels": 8, **wrong})
+
+
+def test_a_head_with_a_linear_output_starts_at_zero():
+    shape = Head(8, 12, output="linear")
+    parameters = shape.initial(np.random.default_rng(0))
+    assert not head.forward(np.ones((8, 5), np.float32), parameters, shape, 1.0).any()
 
 
 def test_attenuation_is_never_negative_and_has_no_upper_bound():
@@ -182,8 +203,8 @@ def small_field(seed=0, grid=None, scale=0.02):
 
 
 def test_a_step_does_not_depend_on_the_threads(on_threads):
-    points = points_in((1, 1, 1), 40_000)
-    gradient = np.random.default_rng(5).standard_normal(points.shape[1]).astype(np.float32)
+    points = torch.from_numpy(points_in((1, 1, 1), 40_000))
+    gradient = torch.randn(points.shape[1], generator=torch.Generator().manual_seed(5))
 
     def step():
         field = small_field()
@@ -265,7 +286,7 @@ def test_samples_lie_on_their_ray_in_the_box_and_share_out_its_length_there(name
     cube = UnitCube(grid)
     sampler = RaySampler(geometry, cube, 2.0)
     pixels = all_pixels(geometry)
-    points, steps = sampler(pixels, np.random.default_rng(7))
+    points, steps = (found.numpy() for found in sampler(pixels, np.random.default_rng(7)))
     source, pixel = ends(geometry, pixels)
     expected = length_in_box(source, pixel, grid)
     np.testing.assert_allclose(steps * sampler.samples, expected, atol=2e-4 * cube.edge_mm)
@@ -286,7 +307,7 @@ def test_there_is_one_sample_in_each_of_equal_parts_of_a_ray():
     geometry, grid = BOXES["cube"]
     sampler = RaySampler(geometry, UnitCube(grid), 1.0)
     pixels = sampler.draw(4, np.random.default_rng(0))
-    points, steps = sampler(pixels, np.random.default_rng(8))
+    points, steps = (found.numpy() for found in sampler(pixels, np.random.default_rng(8)))
     source, pixel = ends(geometry, pixels)
     hit = steps > 0.1
     matrix, shift = sampler.cube.from_world()
@@ -329,7 +350,7 @@ def test_the_field_s_volume_is_the_field_at_the_voxel_centres():
     index = np.array([[3, 7, 12], [19, 0, 13], [0, 8, 0]])
     world = index @ TURNED.index_to_world[:3, :3].T + TURNED.index_to_world[:3, 3]
     matrix, shift = cube.from_world()
-    expected = field((matrix @ world.T + shift[:, None]).astype(np.float32))
+    expected = field(torch.from_numpy((matrix @ world.T + shift[:, None]).astype(np.float32)))
     volume = field.volume(cube)
     assert volume.shape == TURNED.shape and volume.dtype == np.float32
     np.testing.assert_allclose(volume[tuple(index.T[::-1])], expected, rtol=1e-4)
@@ -343,7 +364,7 @@ def smoothed_total_variation(mu):
 def test_smoothness_is_the_gradient_of_total_variation():
     block = SmoothnessBlock(UnitCube(Grid.centred((4, 6, 5), (1, 1, 1))))
     mu = 0.02 * np.random.default_rng(11).random((5, 6, 4))
-    gradient = block.gradient(mu.astype(np.float32).reshape(-1)).reshape(mu.shape)
+    gradient = block.gradient(torch.from_numpy(mu).float().reshape(-1)).numpy().reshape(mu.shape)
     for index in [(0, 0, 0), (4, 5, 3), (2, 3, 1), (0, 5, 2)]:
         shifted = [mu.copy(), mu.copy()]
         shifted[0][index] += 1e-6
@@ -362,13 +383,13 @@ def test_a_block_stands_for_the_whole_volume():
     def values(points):
         return 0.01 + 0.005 * np.sin((frequency * points).sum(axis=0))
 
-    whole = values(cube.voxel_centres(0, 48)).reshape(grid.shape)
+    whole = values(cube.voxel_centres(0, 48).numpy()).reshape(grid.shape)
     expected = (smoothed_total_variation(1.001 * whole) - smoothed_total_variation(whole)) / 0.001
     rng = np.random.default_rng(12)
     slopes = []
     for _ in range(30):
-        mu = values(block.draw(rng))
-        slopes.append(float(block.gradient(mu.astype(np.float32)) @ mu))
+        mu = values(block.draw(rng).numpy()).astype(np.float32)
+        slopes.append(float(block.gradient(torch.from_numpy(mu)) @ torch.from_numpy(mu)))
     assert block.shape == (EDGE,) * 3
     assert np.mean(slopes) == pytest.approx(expected, rel=0.06)
 
@@ -384,7 +405,7 @@ def test_blocks_lie_in_the_volume_and_reach_its_ends(size):
 
 
 def test_a_field_goes_on_exactly_from_its_arrays():
-    points, gradient = points_in((1, 1, 1), 300), np.random.default_rng(14).standard_normal(300).astype(np.float32)
+    points, gradient = torch.from_numpy(points_in((1, 1, 1), 300)), torch.randn(300, generator=torch.Generator().manual_seed(14))
 
     def train(field, steps):
         for _ in range(steps):
@@ -413,7 +434,7 @@ def test_a_field_that_learns_the_rays_of_an_even_volume_becomes_even():
         at_samples, features = field.forward(points)
         error = (at_samples.reshape(len(pixels), -1).sum(axis=1) - mu * sampler.samples) * lengths
         rate = 0.02 * 0.02 ** (step / 250)
-        field.descend(points, features, np.repeat(error * lengths, sampler.samples).astype(np.float32), rate, rate)
+        field.descend(points, features, (error * lengths).repeat_interleave(sampler.samples), rate, rate)
     volume = field.volume(cube)
     assert volume.mean() == pytest.approx(mu, rel=0.01)
     assert np.abs(volume / mu - 1).mean() < 0.08
