@@ -92,8 +92,10 @@ class Reconstruct:
     """Volume to write: .nrrd, .mha, .nii or .nii.gz."""
     method: Annotated[str, _place("NAME")] = "naf"
     """Name of a method; `sparsectrecon methods` lists them with their options."""
+    preset: Annotated[str | None, _place("NAME")] = None
+    """One of the method's presets; `sparsectrecon methods` lists them."""
     set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], _place("key=value")] = ()
-    """Options of the method, several after one --set or one each."""
+    """Options of the method, several after one --set or one each; they come before the preset's."""
     size: Annotated[tuple[int, int, int] | None, _place("X Y Z")] = None
     """Voxels; the field of view at the given spacing where not given."""
     spacing: Annotated[tuple[float, float, float] | None, _place("X Y Z")] = None
@@ -120,7 +122,7 @@ class Reconstruct:
             _positive("--budget", self.budget)
         values = {
             "method": self.method,
-            "options": parse_settings(text for group in self.set for text in group),
+            "options": self._options(parse_settings(text for group in self.set for text in group)),
             "size": self.size,
             "spacing_mm": self.spacing,
             "device": self.device,
@@ -131,6 +133,11 @@ class Reconstruct:
         summary = reconstruct(values, self.scan, self.output, console, self.resume)
         residual, seconds = summary["reprojection_residual"], summary["seconds"]
         report.print(f"{self.output}: {self.method} in {seconds:.1f} s, reprojection residual {residual:.4f}", **_PLAIN)
+
+    def _options(self, settings: dict[str, str]) -> dict[str, str]:
+        if self.preset is not None and "preset" in settings:
+            raise InputError("the preset is given twice, with --preset and --set: keep one", "bad-option")
+        return settings if self.preset is None else settings | {"preset": self.preset}
 
     def _paths(self):
         return ("like", self.like), ("summary", self.json), ("previews", self.previews)

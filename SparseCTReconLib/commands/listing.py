@@ -11,7 +11,7 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 
 
 def describe(method) -> dict:
-    """A method as JSON values: name, title, summary, citation, devices, weights and its options.
+    """A method as JSON values: name, title, summary, citation, devices, weights, presets {name: option values} and its options.
 
     Each option has name, type, default, unit, help, and as they apply: choices and the bounds of JSON schema (minimum, exclusiveMinimum,
     maximum, exclusiveMaximum, multipleOf).
@@ -24,6 +24,7 @@ def describe(method) -> dict:
         "citation": method.citation,
         "devices": list(method.devices),
         "weights": list(method.weights),
+        "presets": method.presets,
         "options": [_option(name, schema) for name, schema in properties.items()],
     }
 
@@ -59,6 +60,10 @@ def print_methods(console: Console) -> None:
             for option in method["options"]:
                 table.add_row(option["name"], str(option["default"]), bounds(option), option["unit"], option["help"])
             console.print(table)
+        for name, values in method["presets"].items():
+            if len(method["presets"]) > 1:
+                said = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
+                console.print(f"--preset {name}: {said}", highlight=False, markup=False)
 
 
 def bounds(option: dict) -> str:

@@ -87,6 +87,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     checkpoint.remove(folder)
     facts = {
         "method": job.method.name,
+        "preset": job.preset,
         "device": job.device,
         "backend": job.backend,
         "options": job.options.model_dump(mode="json"),

@@ -34,23 +34,41 @@ def get(name: str):
     return getattr(import_module(f"{__name__}.{module}"), class_name)()
 
 
-def parse_options(method, values: dict):
-    """Options of `method` from names and values (strings are converted).
+def preset_name(method, values: dict) -> str:
+    """The preset that `values` ask for under "preset"; the method's first one where they do not.
 
     Raises
     ------
     InputError
-        For an unknown option (with the nearest known one) or a value out of its bounds.
+        For an unknown preset, with the nearest known one.
+    """
+    name = values.get("preset")
+    if name is None:
+        return next(iter(method.presets))
+    if name not in method.presets:
+        raise InputError(f"{method.name} has no preset {name!r}{nearest_name(str(name), method.presets)}", "unknown-preset")
+    return name
+
+
+def parse_options(method, values: dict):
+    """Options of `method` from names and values (strings are converted); "preset" names the values that the others are put on.
+
+    Raises
+    ------
+    InputError
+        For an unknown option or preset (with the nearest known one) or a value out of its bounds.
     """
     from pydantic import ValidationError
 
     known = method.Options.model_fields
-    for key in values:
+    explicit = {key: value for key, value in values.items() if key != "preset"}
+    for key in explicit:
         if key not in known:
             raise InputError(f"{method.name} has no option {key!r}{nearest_name(key, known) if known else ''}", "unknown-option")
     try:
-        return method.Options(**values)
+        return method.Options(**{**method.presets[preset_name(method, values)], **explicit})
     except ValidationError as error:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{method.name}: option {option}={first['input']!r}: {within_sentence(first['msg'])}", "bad-option") from None
+        where = f"option {option}={first['input']!r}" if option else "options"
+        raise InputError(f"{method.name}: {where}: {within_sentence(first['msg'].removeprefix('Value error, '))}", "bad-option") from None

@@ -93,6 +93,8 @@ class Method:
     weights: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    presets: ClassVar[dict[str, dict]] = {"recommended": {}}
+    """Option values by the preset's name; the first preset is what runs when none is asked for, and is the options' defaults."""
 
     def run(
         self, scan: Scan, grid: Grid, options: MethodOptions, device: str = "cpu", resume: Mapping[str, np.ndarray] | None = None

@@ -44,6 +44,8 @@ class Reconstruction:
     grid : Grid
     device : str
         "cpu" or "cuda", never "auto".
+    preset : str
+        Name of the preset that `options` were put on.
     """
 
     scan: Scan
@@ -51,6 +53,7 @@ class Reconstruction:
     options: MethodOptions
     grid: Grid
     device: str
+    preset: str = ""
 
     @cached_property
     def scan_hash(self) -> str:
@@ -103,6 +106,7 @@ class Reconstruction:
         facts = {
             "method": self.method.name,
             "method_title": self.method.title,
+            "preset": self.preset,
             "options": json.dumps(options),
             "seed": options.get("seed", ""),
             "steps": f"{state.step} of {state.steps}",
@@ -134,15 +138,15 @@ def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: s
     device : str
         "auto", "cpu" or "cuda".
     options : dict, optional
-        Options of the method by name.
+        Options of the method by name, put on those of the preset that it names under "preset".
 
     Raises
     ------
     InputError
-        For an unknown method, option or device, a device that is not there, a grid that no ray meets or that memory cannot hold.
+        For an unknown method, option, preset or device, a device that is not there, a grid that no ray meets or that memory cannot hold.
     """
     chosen = methods.get(method)
-    parsed = methods.parse_options(chosen, options or {})
+    parsed, preset = methods.parse_options(chosen, options or {}), methods.preset_name(chosen, options or {})
     grid = grid or default_grid(scan.geometry)
     if not rays_meet(scan.geometry, grid):
         raise InputError(
@@ -151,7 +155,7 @@ def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: s
             "grid-missed",
         )
     check_memory(grid, scan.projections.size)
-    return Reconstruction(scan, chosen, parsed, grid, choose_device(device, chosen))
+    return Reconstruction(scan, chosen, parsed, grid, choose_device(device, chosen), preset)
 
 
 def reconstruct(
@@ -162,6 +166,7 @@ def reconstruct(
     budget_s: float | None = None,
     progress: Callable[[State], None] | None = None,
     unit: str = "HU",
+    preset: str | None = None,
     **options,
 ) -> Volume:
     """Reconstruct a volume from a scan.
@@ -182,8 +187,10 @@ def reconstruct(
         Called with each `State`.
     unit : str
         "HU" or "1/mm".
+    preset : str, optional
+        Name of one of the method's presets; its first one by default.
     **options
-        Options of the method.
+        Options of the method, put on the preset's.
 
     Returns
     -------
@@ -199,7 +206,7 @@ def reconstruct(
         raise InputError(f"unit {unit!r}: a volume is in 'HU' or in '1/mm'", "bad-unit")
     if budget_s is not None and not budget_s > 0:
         raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
-    job = prepare(scan, method, grid, device, options)
+    job = prepare(scan, method, grid, device, options | {"preset": preset})
     start = time.monotonic()
     state = None
     for state in job.states(budget_s):

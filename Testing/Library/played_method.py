@@ -19,6 +19,7 @@ class Played(Method):
 
     name, title, summary, citation = "played", "Played", "Halves the error at each step.", "none"
     Options = PlayedOptions
+    presets = {"recommended": {}, "short": {"steps": 2, "seed": 5}}
     looks = 0
     spent = None
 

@@ -69,6 +69,14 @@ def test_a_volume_comes_out_of_a_scan_with_its_figures(tmp_path, scan, played, c
     assert "volume.nrrd: played in" in capsys.readouterr().out
 
 
+def test_a_preset_gives_the_options_that_are_not_set(tmp_path, scan, played):
+    out, figures = tmp_path / "volume.nrrd", tmp_path / "figures.json"
+    assert run("reconstruct", scan, out, "--method", "played", "--preset", "short", "--set", "seed=9", "--json", figures) == 0
+    said = json.loads(figures.read_text())
+    assert said["preset"] == "short" and said["options"] == {"steps": 2, "pause_s": 0.0, "seed": 9}
+    assert read_volume(out).attributes["SparseCTRecon.preset"] == "short"
+
+
 def test_the_output_takes_exactly_the_grid_of_the_volume_it_is_to_be_like(tmp_path, scan, played):
     turned = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     like = Grid((9, 8, 7), (11, 12, 13), tuple(np.array(ISOCENTRE) - turned @ [44, 42, 39]), turned)
@@ -154,6 +162,8 @@ def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played,
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "nav"], "did you mean 'naf'"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "stepz=3"], "did you mean 'steps'"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=0"], "steps='0'"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--preset", "shot"], "did you mean 'short'"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--preset", "short", "--set", "preset=short"], "given twice"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps"], "write name=value"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=1", "steps=2"], "given twice"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--size", "3", "3"], "write --size X Y Z"),
@@ -250,8 +260,10 @@ def test_methods_are_listed_with_every_option_for_people_and_machines(capsys, pl
         "minimum": 1,
         "maximum": 10_000,
     }
+    assert listed["played"]["presets"] == {"recommended": {}, "short": {"steps": 2, "seed": 5}}
     assert run("methods") == 0
-    assert ">= 1, <= 10000" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ">= 1, <= 10000" in said and "--preset short: steps=2, seed=5" in said and "--preset recommended: the defaults" in said
 
 
 def test_doctor_examines_and_never_fails(capsys, monkeypatch):

@@ -65,6 +65,24 @@ def test_a_volume_says_how_it_was_made(scan, grid, played):
     assert float(said["seconds"]) >= 0 and said["backend"] and said["date"]
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_the_first_preset_of_a_method_is_its_defaults_and_every_other_one_fits_its_options(name):
+    method = methods.get(name)
+    assert "preset" not in method.Options.model_fields
+    first, *others = method.presets
+    assert methods.parse_options(method, {"preset": first}) == methods.parse_options(method, {}) == method.Options()
+    for other in others:
+        parsed = methods.parse_options(method, {"preset": other})
+        assert {key: getattr(parsed, key) for key in method.presets[other]} == method.presets[other]
+
+
+def test_a_preset_lies_below_the_options_that_are_given_and_the_volume_names_it(scan, grid, played):
+    said = reconstruct(scan, "played", grid, preset="short", seed=9).attributes
+    assert said["SparseCTRecon.preset"] == "short" and said["SparseCTRecon.steps"] == "2 of 2"
+    assert json.loads(said["SparseCTRecon.options"]) == {"steps": 2, "pause_s": 0.0, "seed": 9}
+    assert reconstruct(scan, "played", grid).attributes["SparseCTRecon.preset"] == "recommended"
+
+
 def test_the_residual_is_that_of_the_volume_on_the_scan(scan, grid, played):
     from SparseCTReconLib.operators import projector
 
@@ -110,6 +128,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_where_one_without_a_stop_does(sc
         ({"method": "plaid"}, "did you mean 'played'|no method"),
         ({"method": "played", "step": 3}, "did you mean 'steps'"),
         ({"method": "played", "steps": 0}, "steps=0"),
+        ({"method": "played", "preset": "shot"}, "played has no preset 'shot'; did you mean 'short'"),
         ({"method": "played", "unit": "kHU"}, "unit 'kHU'"),
         ({"method": "played", "budget_s": 0}, "positive number of seconds"),
         ({"method": "played", "device": "tpu"}, "auto, cpu or cuda"),
