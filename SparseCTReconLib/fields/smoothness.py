@@ -1,4 +1,4 @@
-"""Total variation of a field, estimated on a block of voxels drawn at random."""
+"""Total variation's gradient: of a whole volume, and of a field as a block of voxels drawn at random tells."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ EDGE = 24
 
 ROUNDING = 1e-4
 """Differences in 1/mm (5 HU) below which total variation becomes quadratic, so that it has a gradient at 0."""
+
+
+def total_variation_gradient(values: torch.Tensor) -> torch.Tensor:
+    """Gradient [z, y, x] of sum sqrt(|forward differences|^2 + ROUNDING^2) with respect to `values` [z, y, x] in 1/mm."""
+    differences = [torch.diff(values, dim=axis, append=values.narrow(axis, -1, 1)) for axis in range(3)]
+    norm = (sum(d.square() for d in differences) + ROUNDING**2).sqrt_()
+    gradient = torch.zeros_like(values)
+    for axis, difference in enumerate(differences):
+        flow = difference / norm
+        gradient -= torch.diff(flow, dim=axis, prepend=torch.zeros_like(flow.narrow(axis, 0, 1)))
+    return gradient
 
 
 class SmoothnessBlock:
@@ -38,11 +49,4 @@ class SmoothnessBlock:
 
     def gradient(self, mu: torch.Tensor) -> torch.Tensor:
         """Gradient (n,) of the whole grid's total variation, as this block estimates it, with respect to its mu (n,)."""
-        values = mu.reshape(self.shape)
-        differences = [torch.diff(values, dim=axis, append=values.narrow(axis, -1, 1)) for axis in range(3)]
-        norm = (sum(d.square() for d in differences) + ROUNDING**2).sqrt_()
-        gradient = torch.zeros_like(values)
-        for axis, difference in enumerate(differences):
-            flow = difference / norm
-            gradient -= torch.diff(flow, dim=axis, prepend=torch.zeros_like(flow.narrow(axis, 0, 1)))
-        return gradient.reshape(-1) * float(self.share)
+        return total_variation_gradient(mu.reshape(self.shape)).reshape(-1) * float(self.share)
