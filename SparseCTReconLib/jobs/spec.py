@@ -29,7 +29,7 @@ class ReconstructJob(_Job):
     task: Literal["reconstruct"] = "reconstruct"
     scan: str = Field(description="scan folder, or any file that a reader recognises", min_length=1)
     method: str = Field("naf", description="name of a method")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the method by name, and the name of a preset under preset")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the method by name; preset is a preset's name")
     grid: dict[str, Any] | None = Field(None, description="voxels to reconstruct, as Grid.to_dict gives them")
     size: tuple[int, int, int] | None = Field(None, description="voxels along x, y, z about the isocentre, where there is no grid")
     spacing_mm: tuple[float, float, float] | None = Field(None, description="between voxels along x, y, z, where there is no grid")

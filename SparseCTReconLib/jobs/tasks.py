@@ -81,6 +81,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     say("started", pid=os.getpid(), task="reconstruct", method=spec.method, device=job.device, backend=job.backend, grid=job.grid.to_dict())
     state, seconds = Drive(job, spec, folder, say, watch, before).run()
     say("stage", name="writing the volume")
+    state = job.settle(state)
     volume = job.volume(state, seconds, spec.unit)
     watch.check()
     _write_volume(volume, spec.output)
@@ -95,6 +96,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
         "grid": job.grid.to_dict(),
         "step": state.step,
         "steps": state.steps,
+        "warnings": [*job.warnings, *filter(None, [state.note])],
         "reprojection_residual": float(volume.attributes[PREFIX + "reprojection_residual"]),
     }
     _finish(spec.output, spec.summary, facts | _cost(seconds), say)
@@ -249,6 +251,8 @@ class Drive:
         start = self.clock()
         path = Path(self.spec.previews) / f"step-{state.step:06d}.nrrd"
         array = to_unit(state.volume(), self.spec.unit, self.job.scan.mu_water)
+        if not np.isfinite(array).all():
+            return  # the run is about to stop with its last good volume
         try:
             _write_volume(Volume(array, self.job.grid, {PREFIX + "step": str(state.step)}, self.spec.unit), path)
         except (InputError, OSError) as error:

@@ -5,6 +5,7 @@ The caller drives: it takes previews and checkpoints, cancels by not asking agai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import InputError
 from ..grid import Grid
 from ..scan import Scan
+
+VOLUMES_HELD, STACKS_HELD = 10, 6
 
 
 def option(default, unit: str, help: str, **bounds):
@@ -45,6 +48,10 @@ class State:
         Figures of this step: "loss", "residual".
     checkpoint : callable or None
         Returns named float or integer arrays from which `run(..., resume=arrays)` goes on; None where starting again is as quick.
+    note : str
+        What whoever takes this state's volume as the result should know; the caller's, not the method's.
+    last_good : object or None
+        Where the caller keeps the last good volume.
     """
 
     stage: str
@@ -53,6 +60,8 @@ class State:
     volume: Callable[[], np.ndarray]
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
+    note: str = ""
+    last_good: object = None
 
 
 def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics, arrays, heed=lambda spent: None) -> Iterator[State]:
@@ -95,11 +104,16 @@ class Method:
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     presets: ClassVar[dict[str, dict]] = {"recommended": {}}
     """Option values by the preset's name; the first preset is what runs when none is asked for, and is the options' defaults."""
+    memory_options: ClassVar[tuple[str, ...]] = ()
+    """Whole-numbered options that decide how much memory the method takes, the first to be lowered first."""
 
     def run(
         self, scan: Scan, grid: Grid, options: MethodOptions, device: str = "cpu", resume: Mapping[str, np.ndarray] | None = None
     ) -> Iterator[State]:
         """Yield a state after each step; the last state's volume is the result.
+
+        A method whose figures cease to be finite raises FloatingPointError, best before it changes its volume: the last state's volume
+        is then the result.
 
         Parameters
         ----------
@@ -115,6 +129,10 @@ class Method:
             Arrays of an earlier state's `checkpoint`.
         """
         raise NotImplementedError
+
+    def memory_bytes(self, grid: Grid, scan: Scan, options: MethodOptions) -> float:
+        """What `run` holds at once; as most methods do, ten volumes and six projection stacks."""
+        return 4.0 * (VOLUMES_HELD * math.prod(map(float, grid.size)) + STACKS_HELD * scan.projections.size)
 
 
 __all__ = ["Method", "MethodOptions", "State", "iterate_states", "option"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import logging
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,17 +20,17 @@ from .. import __version__, methods
 from ..errors import InputError
 from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
-from ..machine import available_memory_bytes
 from ..scan import Scan
 from ..units import mu_to_hu
 from .base import Method, MethodOptions, State
+from .checks import check_memory, coverage_warnings, free_bytes, rays_meet, triple
+from .last_good import LastGood, not_finite
 
 DISCLAIMER = "research use only; generated detail may be false"
 UNITS = ("HU", "1/mm")
 PREFIX = "SparseCTRecon."
 
-# Float32 copies that an iterative method holds at once, and what python, torch and the kernels take.
-_VOLUMES_HELD, _STACKS_HELD, _BASE_BYTES = 10, 6, 0.5e9
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Reconstruction:
         "cpu" or "cuda", never "auto".
     preset : str
         Name of the preset that `options` were put on.
+    warnings : tuple of str
+        What the user should know before it runs.
     """
 
     scan: Scan
@@ -54,6 +57,7 @@ class Reconstruction:
     grid: Grid
     device: str
     preset: str = ""
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def scan_hash(self) -> str:
@@ -77,26 +81,67 @@ class Reconstruction:
         The first state always comes. To cancel, do not ask for the next one. A method that wants to know how much of the budget is
         spent (a learning rate that decays) finds it, 0 to 1, as the value of its ``yield``; None where there is no budget.
         """
-        start = asked = time.monotonic()
-        recent: deque[float] = deque(maxlen=3)  # not all: the first state's time holds the compilation of kernels
+        if budget_s is not None and not budget_s > 0:
+            raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
+        kept = LastGood(lambda mu: residual(self.projector, mu, self.scan.projections) < 1)
         run = self.method.run(self.scan, self.grid, self.options, self.device, resume)
-        spent = None
-        with contextlib.suppress(StopIteration), contextlib.closing(run):
-            while True:
-                state = run.send(spent)
-                recent.append(time.monotonic() - asked)
-                yield state
-                asked = time.monotonic()
-                if budget_s is not None:
-                    if asked - start + max(recent) > budget_s:
-                        return
-                    spent = (asked - start) / budget_s
+        try:
+            with contextlib.closing(run):
+                yield from self._driven(run, Budget(budget_s), kept)
+        except FloatingPointError as error:
+            yield self._last_good(kept, str(error) or "its numbers ceased to be finite")
 
-    def volume(self, state: State, seconds: float, unit: str = "HU") -> Volume:
-        """The volume of `state` with its provenance; `seconds` is what it took."""
+    def _driven(self, run, budget: Budget, kept: LastGood) -> Iterator[State]:
+        """States of `run` within the budget; raises FloatingPointError with the reason when one is not finite."""
+        while True:
+            try:
+                state = run.send(budget.begin_step())
+            except StopIteration:
+                return
+            budget.end_step()
+            if reason := not_finite(state.metrics):
+                raise FloatingPointError(reason)
+            note = budget.too_short(state)
+            if note:
+                log.warning("%s: %s", self.method.name, note)
+            yield kept.guard(replace(state, note=note))
+            kept.look_if_due()
+            if kept.spoiled:
+                raise FloatingPointError("its volume had values that are not finite")
+            if budget.is_spent():
+                return
+
+    def _last_good(self, kept: LastGood | None, reason: str) -> State:
+        """The state with the last good volume.
+
+        Raises
+        ------
+        FloatingPointError
+            Where there is none.
+        """
+        state = kept.state(reason) if kept else None
+        if state is None:
+            raise FloatingPointError(f"{self.method.name} diverged before it had a good volume: {reason}")
+        log.warning("%s: %s", self.method.name, state.note)
+        return state
+
+    def settle(self, state: State) -> State:
+        """`state` with its volume found; if that is not finite, the last good state of the same run.
+
+        Raises
+        ------
+        FloatingPointError
+            Where no volume is finite.
+        """
         mu = np.asarray(state.volume(), dtype=np.float32)
         if not np.isfinite(mu).all():
-            raise FloatingPointError(f"{self.method.name} diverged: its volume has values that are not finite")
+            return self._last_good(state.last_good, "its volume had values that are not finite")
+        return replace(state, volume=lambda: mu)
+
+    def volume(self, state: State, seconds: float, unit: str = "HU") -> Volume:
+        """The volume of `state` (or of the last good one, see `settle`) with its provenance; `seconds` is what it took."""
+        state = self.settle(state)
+        mu = state.volume()
         attributes = self.provenance(state, seconds, residual(self.projector, mu, self.scan.projections))
         return Volume(to_unit(mu, unit, self.scan.mu_water), self.grid, attributes | {PREFIX + "unit": unit}, unit)
 
@@ -110,6 +155,7 @@ class Reconstruction:
             "options": json.dumps(options),
             "seed": options.get("seed", ""),
             "steps": f"{state.step} of {state.steps}",
+            "warnings": "; ".join(filter(None, [*self.warnings, state.note])),
             "weights": ", ".join(self.method.weights),
             "versions": json.dumps(versions()),
             "device": self.device,
@@ -123,6 +169,43 @@ class Reconstruction:
             "disclaimer": DISCLAIMER,
         }
         return {PREFIX + key: str(value) for key, value in facts.items()}
+
+
+class Budget:
+    """Seconds that a run may take, and how far its steps have spent them.
+
+    Parameters
+    ----------
+    seconds : float or None
+        None: no limit.
+    """
+
+    def __init__(self, seconds: float | None):
+        self._seconds = seconds
+        self._start = self._asked = time.monotonic()
+        self._recent: deque[float] = deque(maxlen=3)  # not all: the first step's time holds the compilation of kernels
+
+    def begin_step(self) -> float | None:
+        """The share of the budget that is spent, None before the first step and where there is no budget."""
+        self._asked = time.monotonic()
+        return None if self._seconds is None or not self._recent else (self._asked - self._start) / self._seconds
+
+    def end_step(self) -> None:
+        self._recent.append(time.monotonic() - self._asked)
+
+    def is_spent(self) -> bool:
+        """Whether the next step would probably end too late."""
+        return self._seconds is not None and time.monotonic() - self._start + max(self._recent) > self._seconds
+
+    def too_short(self, state: State) -> str:
+        """A sentence where the first step of several has taken more than the budget; empty otherwise."""
+        taken = time.monotonic() - self._start
+        if self._seconds is None or len(self._recent) > 1 or taken <= self._seconds or state.step >= state.steps:
+            return ""
+        return (
+            f"one step took {taken:.3g} s, more than the budget of {self._seconds:g} s: the volume is that of step {state.step} of "
+            f"{state.steps}; give more time or a coarser grid"
+        )
 
 
 def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: str = "auto", options: dict | None = None) -> Reconstruction:
@@ -150,12 +233,16 @@ def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: s
     grid = grid or default_grid(scan.geometry)
     if not rays_meet(scan.geometry, grid):
         raise InputError(
-            f"no ray of the scan meets the grid about LPS {_triple(grid.centre_mm)} mm (extent {_triple(grid.extent_mm)} mm): "
-            f"the isocentre is at {_triple(scan.geometry.isocentre_mm)}; centre the grid there",
+            f"no ray of the scan meets the grid about LPS {triple(grid.centre_mm)} mm (extent {triple(grid.extent_mm)} mm): "
+            f"the isocentre is at {triple(scan.geometry.isocentre_mm)}; centre the grid there",
             "grid-missed",
         )
-    check_memory(grid, scan.projections.size)
-    return Reconstruction(scan, chosen, parsed, grid, choose_device(device, chosen), preset)
+    device = choose_device(device, chosen)
+    check_memory(chosen, scan, grid, parsed, free_bytes(device))
+    warnings = coverage_warnings(scan.geometry, grid)
+    for sentence in warnings:
+        log.warning(sentence)
+    return Reconstruction(scan, chosen, parsed, grid, device, preset, tuple(warnings))
 
 
 def reconstruct(
@@ -204,8 +291,6 @@ def reconstruct(
     """
     if unit not in UNITS:
         raise InputError(f"unit {unit!r}: a volume is in 'HU' or in '1/mm'", "bad-unit")
-    if budget_s is not None and not budget_s > 0:
-        raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
     job = prepare(scan, method, grid, device, options | {"preset": preset})
     start = time.monotonic()
     state = None
@@ -258,45 +343,6 @@ def choose_device(device: str, method: Method) -> str:
     return "cpu"
 
 
-def check_memory(grid: Grid, pixels: int, available: int | None = None) -> None:
-    """Refuse a grid that the memory cannot hold, with what it needs and a size that fits."""
-    available = available_memory_bytes() if available is None else available
-    voxels = float(np.prod([float(n) for n in grid.size]))
-    fixed = _BASE_BYTES + 4.0 * _STACKS_HELD * pixels
-    need = fixed + 4.0 * _VOLUMES_HELD * voxels
-    if available is None or need <= available:
-        return
-    scale = (max(available - fixed, 0.0) / (need - fixed)) ** (1 / 3)
-    fits = tuple(int(n * scale) for n in grid.size)
-    way_out = (
-        f"give --size {' '.join(map(str, fits))} or smaller (spacing {_triple(np.asarray(grid.spacing_mm) / scale)} mm)"
-        if min(fits) > 0
-        else "the projections alone fill it; bin the detector or take fewer views"
-    )
-    raise InputError(
-        f"a volume of {' x '.join(map(str, grid.size))} voxels needs about {need / 1e9:.1f} GB, "
-        f"{available / 1e9:.1f} GB are free: {way_out}",
-        "too-large",
-    )
-
-
-def rays_meet(geometry: Geometry, grid: Grid) -> bool:
-    """Whether the shadow of the grid's box falls on the detector in at least one view."""
-    n, (nv, nu), (dv, du) = np.asarray(grid.size), geometry.detector_shape, geometry.pixel_mm
-    index = np.array([[i, j, k] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * n - 0.5
-    corners = index @ grid.index_to_world[:3, :3].T + grid.index_to_world[:3, 3]
-    ray = corners[None] - geometry.source[:, None]
-    depth = np.einsum("vcx,vx->vc", ray, geometry.normal)
-    behind_source = (depth <= 0).any(axis=1)
-    if behind_source.any():
-        return True
-    hit = ray * (geometry.sdd_mm[:, None] / depth)[..., None] + (geometry.source - geometry.detector)[:, None]
-    u, v = (np.einsum("vcx,vx->vc", hit, axis) for axis in (geometry.u, geometry.v))
-    half_u, half_v = nu * du / 2, nv * dv / 2
-    on_detector = (u.min(1) < half_u) & (u.max(1) > -half_u) & (v.min(1) < half_v) & (v.max(1) > -half_v)
-    return bool(on_detector.any())
-
-
 def versions() -> dict[str, str]:
     """Versions of this library and of what it computes with."""
     found = {"SparseCTReconLib": __version__, "python": sys.version.split()[0]}
@@ -314,9 +360,5 @@ def geometry_summary(geometry: Geometry) -> str:
     orbit = "full circle" if geometry.is_full_circle() else "partial orbit"
     return (
         f"{geometry.views} views, {orbit}, SID {geometry.sid_mm.mean():.1f} mm, SDD {geometry.sdd_mm.mean():.1f} mm, "
-        f"detector {nu} x {nv} pixels of {du:g} x {dv:g} mm (u x v), isocentre {_triple(geometry.isocentre_mm)} mm LPS"
+        f"detector {nu} x {nv} pixels of {du:g} x {dv:g} mm (u x v), isocentre {triple(geometry.isocentre_mm)} mm LPS"
     )
-
-
-def _triple(values) -> str:
-    return "(" + ", ".join(f"{float(value):.4g}" for value in values) + ")"

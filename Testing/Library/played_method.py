@@ -18,6 +18,7 @@ class Played(Method):
     """Ends at mu = 0.02 (1 - 2^-steps)."""
 
     name, title, summary, citation = "played", "Played", "Halves the error at each step.", "none"
+    devices = ("cpu", "cuda")
     Options = PlayedOptions
     presets = {"recommended": {}, "short": {"steps": 2, "seed": 5}}
     looks = 0

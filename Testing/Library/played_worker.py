@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from played_method import Played
 
@@ -19,11 +20,15 @@ class PlayedTransport(SubprocessTransport):
 
 
 class Chatty(Played):
+    """Prints, fails at the end of 13 steps, and diverges at the fifth of 14."""
+
     def run(self, scan, grid, options, device="cpu", resume=None):
         print("a line on standard output")
         os.system("echo and one from a child")
         subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        yield from super().run(scan, grid, options, device, resume)
+        for state in super().run(scan, grid, options, device, resume):
+            diverged = options.steps == 14 and state.step >= 5
+            yield replace(state, metrics={"error": float("nan")}) if diverged else state
         if options.steps == 13:
             raise RuntimeError("thirteen is an unlucky number\nreally")
 

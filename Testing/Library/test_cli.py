@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import played_cli
 import pytest
+import torch
 
 from SparseCTReconLib import Geometry, Grid, Scan, Volume, read_scan, read_volume, write_scan, write_volume
 from SparseCTReconLib.cli import main
@@ -170,7 +171,7 @@ def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played,
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--spacing", "1", "0", "1"], "spacing"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--spacing", "1", "-1", "1"], "spacing"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--budget", "-1"], "positive number of seconds"),
-        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--device", "cuda"], "played runs on cpu"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "fdk", "--device", "cuda"], "fdk runs on cpu"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--device", "tpu"], "invalid choice"),
         (["reconstruct", "{scan}", "{tmp}/x.png", "--method", "played"], "give one of these endings"),
         (["reconstruct", "{ct}/x", "{tmp}/x.nrrd", "--method", "played"], "does not exist"),
@@ -209,6 +210,35 @@ def test_a_failure_is_exit_1_with_the_place_of_the_log(tmp_path, scan, played, c
     assert "thirteen is an unlucky number" in said and "Traceback" not in said
     assert "Traceback" in Path(re.search(r"Log: (.*)", said)[1].strip()).read_text()
     assert not (tmp_path / "x.nrrd").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_that_is_asked_for_and_absent_is_exit_2_not_a_run_on_the_cpu(tmp_path, scan, played, capsys):
+    said = refused(capsys, "reconstruct", scan, tmp_path / "x.nrrd", "--method", "played", "--device", "cuda")
+    assert "finds no GPU: give --device cpu" in said and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_ends_with_its_last_good_volume_and_a_warning(tmp_path, scan, played, capsys):
+    out, figures = tmp_path / "x.nrrd", tmp_path / "figures.json"
+    small = ["--size", 8, 8, 8, "--spacing", 4, 4, 4]
+    assert run("reconstruct", scan, out, "--method", "played", "--set", "steps=14", *small, "--json", figures) == 0
+    sentence = "stopped because its error became nan: the volume is that of step 4 of 14"
+    assert f"warning: played: {sentence}" in capsys.readouterr().err
+    volume, said = read_volume(out), json.loads(figures.read_text())
+    np.testing.assert_allclose(volume.array, -1000 / 16, atol=1e-2)
+    assert volume.attributes["SparseCTRecon.warnings"] == sentence and said["warnings"] == [sentence] and said["step"] == 4
+
+
+def test_a_budget_too_short_for_one_step_gives_its_volume_with_a_warning(tmp_path, scan, played, capsys):
+    assert run("reconstruct", scan, tmp_path / "x.nrrd", "--method", "played", "--set", "pause_s=0.05", "--budget", 0.01) == 0
+    assert "more than the budget of 0.01 s: the volume is that of step 1 of 8" in capsys.readouterr().err
+    assert read_volume(tmp_path / "x.nrrd").attributes["SparseCTRecon.steps"] == "1 of 8"
+
+
+def test_views_that_do_not_cover_the_volume_are_a_warning(tmp_path, ct, played, capsys):
+    assert run("simulate", ct, tmp_path / "scan", "--views", 6, "--arc", 90, "--detector", 24, 16, "--pixel", 16, 16) == 0
+    assert run("reconstruct", tmp_path / "scan", tmp_path / "x.nrrd", "--method", "played", "--size", 8, 8, 8) == 0
+    assert "warning: the views span 90 degrees" in capsys.readouterr().err
 
 
 def test_plain_lines_tell_the_stages_where_there_is_no_terminal(tmp_path, scan, played, capsys):
