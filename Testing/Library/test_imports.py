@@ -25,6 +25,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room i
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 BARE = {"torch", "numpy", "scipy", "numba", "llvmlite", "pydantic", "safetensors"}
 GROUND = {"cli": {"tyro", "rich"}, "commands": {"rich"}}
+ASKED_FOR = {ROOT / "fields" / "triton_hash.py": {"triton"}}
+"""Files that no other imports but where their library is wanted."""
 
 
 def room_of(path):
@@ -90,7 +92,13 @@ def test_neighbours_on_a_floor_do_not_import_each_other_in_a_circle():
 def test_at_import_a_file_needs_only_the_libraries_of_a_bare_gpu_machine(path):
     foreign = {module.split(".")[0] for module in imports(path, everywhere=False)}
     foreign -= set(sys.stdlib_module_names) | {"SparseCTReconLib"} | BARE | GROUND.get(room_of(path), set())
-    assert not foreign
+    assert foreign == ASKED_FOR.get(path, set())
+
+
+def test_a_file_with_a_library_of_its_own_is_imported_by_no_other_at_import():
+    for path in ASKED_FOR:
+        module = ".".join(["SparseCTReconLib", *path.relative_to(ROOT).with_suffix("").parts])
+        assert not [other for other in FILES if other != path and module in set(imports(other, everywhere=False))]
 
 
 def loaded_by(code):
