@@ -161,6 +161,39 @@ class Evaluate:
 
 
 @dataclass
+class Compare:
+    """Reconstruct a scan with several methods and compare them with its reference: table, picture, report."""
+
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan folder, or any file that a reader recognises."""
+    reference: Positional[Annotated[Path, _place("REFERENCE")]]
+    """CT that the scan was made of."""
+    methods: Annotated[tuple[str, ...], _place("A B C")] = ("fdk", "admm-tv", "naf")
+    """Names of methods, each with a preset behind a colon where it is not the first one: naf:paper."""
+    out: Annotated[Path, _place("DIR")] = Path("comparison")
+    """Folder for volumes, metrics.json, compare.png and report.md."""
+    size: Annotated[tuple[int, int, int] | None, _place("X Y Z")] = None
+    """Voxels; the field of view at the given spacing where not given."""
+    spacing: Annotated[tuple[float, float, float] | None, _place("X Y Z")] = None
+    """Voxel spacing in mm."""
+    like: Annotated[Path | None, _place("VOLUME")] = None
+    """Volume whose grid the reconstructions take exactly; the reference's own voxels make iterative methods look better than they are."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where they run; cuda fails where there is none."""
+    budget: Annotated[float | None, _place("SECONDS")] = None
+    """Seconds for each method."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.compare import compare
+
+        if self.budget is not None:
+            _positive("--budget", self.budget)
+        values = {"size": self.size, "spacing_mm": self.spacing, "device": self.device, "budget_s": self.budget}
+        values["like"] = None if self.like is None else str(self.like.expanduser().absolute())
+        compare(values, self.methods, self.scan, self.reference, self.out, (console, report))
+
+
+@dataclass
 class Methods:
     """List the methods with their options."""
 
@@ -193,7 +226,15 @@ class Doctor:
             doctor.print_report(found, report)
 
 
-COMMANDS = {"demo": Demo, "simulate": Simulate, "reconstruct": Reconstruct, "evaluate": Evaluate, "methods": Methods, "doctor": Doctor}
+COMMANDS = {
+    "demo": Demo,
+    "simulate": Simulate,
+    "reconstruct": Reconstruct,
+    "evaluate": Evaluate,
+    "compare": Compare,
+    "methods": Methods,
+    "doctor": Doctor,
+}
 _PLAIN = {"markup": False, "highlight": False, "soft_wrap": True}
 
 

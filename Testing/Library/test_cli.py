@@ -146,6 +146,30 @@ def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played,
     assert read_volume(folder / "fdk.nrrd").grid.matches(read_volume(ct).grid)
 
 
+def test_compare_leaves_table_picture_report_volumes_and_figures(tmp_path, ct, played, capsys):
+    flags = ["--views", 4, "--detector", 20, 16, "--pixel", 20, 25]
+    assert run("simulate", ct, tmp_path / "a scan", *flags) == 0
+    assert run("compare", tmp_path / "a scan", ct, "--methods", "fdk", "played:short", "--out", tmp_path / "out", "--size", 16, 16, 12) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "fdk.nrrd",
+        "played-short.nrrd",
+        "metrics.json",
+        "compare.png",
+        "report.md",
+    }
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(figures) == ["fdk", "played:short"]
+    for of in figures.values():
+        assert set(of) == {"psnr_db", "ssim", "rmse_hu", "reprojection_residual", "seconds", "peak_memory_mb"}
+    assert read_volume(tmp_path / "out" / "fdk.nrrd").grid.size == (16, 16, 12)
+    table, report = capsys.readouterr().out, (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for said in (f"{figures['fdk']['psnr_db']:.2f}", "played:short"):
+        assert said in table and said in report
+    for said in ("compare.png", "steps=2, pause_s=0.0, seed=5", "preset short", "4 views, full circle", "over the volume (3D)"):
+        assert said in report
+    assert "Research use only" in report
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -183,6 +207,12 @@ def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played,
         (["evaluate", "{ct}", "{ct}", "--json", "{ct}/x.json"], "cannot be written"),
         (["simulate", "{ct}", "{ct}/scan"], "cannot be written"),
         (["evaluate", "{ct}", "nowhere.nrrd"], "nowhere.nrrd does not exist"),
+        (["compare", "{scan}", "{ct}", "--methods", "nav", "--out", "{tmp}/out"], "did you mean 'naf'"),
+        (["compare", "{scan}", "{ct}", "--methods", "fdk", "played:shot", "--out", "{tmp}/out"], "did you mean 'short'"),
+        (["compare", "{scan}", "nowhere.nrrd", "--methods", "fdk", "--out", "{tmp}/out"], "nowhere.nrrd does not exist"),
+        (["compare", "{scan}", "{ct}", "--methods", "fdk", "--out", "{ct}/out"], "cannot be written"),
+        (["compare", "{scan}", "{ct}", "--methods", "fdk", "--out", "{tmp}/out", "--size", "9000", "9000", "9000"], "GB"),
+        (["compare", "{scan}", "{ct}", "--budget", "0"], "positive number of seconds"),
         (["demo", "--out", "{ct}/demo"], "choose another --out"),
         (["demo", "--budget", "0"], "positive number of seconds"),
     ],
