@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..operators._jit import kernel, run_threaded
+from ._trilinear import gather_dense, gather_hashed, scatter_dense, scatter_hashed
 
 FEATURES = 2
 FADING = 0.7
@@ -74,30 +75,57 @@ class HashGrid:
         return rng.uniform(-scale, scale, (int(self.layout()[:, 2].sum()), FEATURES)).astype(np.float32)
 
 
-@kernel(inline=True)
-def _cell(coordinate, cells, edge, vertices):
-    """Cell of a coordinate in 0 .. edge, and the position within the cell."""
-    scaled = min(max(coordinate, np.float32(0)), edge) * np.float32(cells)
-    cell = min(np.uint32(scaled), np.uint32(vertices - 2))
-    return cell, scaled - np.float32(cell)
+STRIP = 256
+"""Points whose cells a kernel works out before it looks them up, so that this vectorises."""
 
 
 @kernel(inline=True)
-def _strides(level):
-    """Factors of y and z in a row's number, the mask of the hash (all ones on a dense level), and whether it is dense."""
+def _cells(points, first, count, level, edges, cell, fraction):
+    """The cell (3, STRIP) of each of `count` points and the place in it, 0 to 1."""
+    for axis in range(3):
+        cells, edge, last = np.float32(level[0]), edges[axis], np.int32(level[4 + axis] - 2)
+        for p in range(count):
+            scaled = min(max(points[axis, first + p], np.float32(0)), edge) * cells
+            whole = min(np.int32(scaled), last)
+            cell[axis, p] = whole
+            fraction[axis, p] = scaled - np.float32(whole)
+
+
+@kernel(inline=True)
+def _rows(cell, count, level, rows):
+    """Rows (8, STRIP) of a cell's vertices: the near and far one of its edges along x; of a dense level only the near ones."""
     if level[3]:
-        return np.uint32(level[4]), np.uint32(level[4] * level[5]), np.uint32(0xFFFFFFFF), True
-    return np.uint32(2654435761), np.uint32(805459861), np.uint32(level[2] - 1), False
+        sy, sz = np.int32(level[4]), np.int32(level[4] * level[5])
+        for p in range(count):
+            row = cell[0, p] + cell[1, p] * sy + cell[2, p] * sz
+            rows[0, p], rows[1, p], rows[2, p], rows[3, p] = row, row + sy, row + sz, row + sy + sz
+        return
+    mask = np.uint32(level[2] - 1)
+    for p in range(count):
+        x = np.uint32(cell[0, p])
+        far = x + np.uint32(1)
+        for edge in range(4):
+            y = (np.uint32(cell[1, p]) + np.uint32(edge & 1)) * np.uint32(2654435761)
+            z = (np.uint32(cell[2, p]) + np.uint32(edge >> 1)) * np.uint32(805459861)
+            rows[2 * edge, p] = (x ^ y ^ z) & mask
+            rows[2 * edge + 1, p] = (far ^ y ^ z) & mask
 
 
 @kernel(inline=True)
-def _rows(x, along_y, along_z, mask, dense):
-    """Table rows of two vertices that are neighbours along x."""
+def _look_up(table, dense, r, p, f):
+    """Features at point `p` of a strip."""
     if dense:
-        first = x + along_y + along_z
-        return np.uint64(first), np.uint64(first + np.uint32(1))
-    mixed = along_y ^ along_z
-    return np.uint64((x ^ mixed) & mask), np.uint64(((x + np.uint32(1)) ^ mixed) & mask)
+        return gather_dense(table, r[0, p], r[1, p], r[2, p], r[3, p], f[0, p], f[1, p], f[2, p])
+    return gather_hashed(table, r[0, p], r[1, p], r[2, p], r[3, p], r[4, p], r[5, p], r[6, p], r[7, p], f[0, p], f[1, p], f[2, p])
+
+
+@kernel(inline=True)
+def _add(table, dense, r, p, f, a, b):
+    """Add features (a, b) at point `p` of a strip to its cell's vertices."""
+    if dense:
+        scatter_dense(table, r[0, p], r[1, p], r[2, p], r[3, p], f[0, p], f[1, p], f[2, p], a, b)
+    else:
+        scatter_hashed(table, r[0, p], r[1, p], r[2, p], r[3, p], r[4, p], r[5, p], r[6, p], r[7, p], f[0, p], f[1, p], f[2, p], a, b)
 
 
 @kernel
@@ -105,48 +133,38 @@ def _encode(start, stop, chunk, points, table, layout, scales, edges, out):
     """Tasks start .. stop of (level, chunk of points), level outermost."""
     count = points.shape[1]
     chunks = (count + chunk - 1) // chunk
+    cell, fraction = np.empty((3, STRIP), np.int32), np.empty((3, STRIP), np.float32)
+    rows = np.empty((8, STRIP), np.uint32)
     for task in range(start, stop):
-        level, first = task // chunks, (task % chunks) * chunk
-        cells, offset, rows = layout[level, 0], layout[level, 1], layout[level, 2]
-        features = table[offset : offset + rows]
-        sy, sz, mask, dense = _strides(layout[level])
-        for p in range(first, min(first + chunk, count)):
-            x, fx = _cell(points[0, p], cells, edges[0], layout[level, 4])
-            y, fy = _cell(points[1, p], cells, edges[1], layout[level, 5])
-            z, fz = _cell(points[2, p], cells, edges[2], layout[level, 6])
-            a, b = np.float32(0), np.float32(0)
-            for corner in range(4):
-                j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
-                w = (fy if j else 1 - fy) * (fz if k else 1 - fz)
-                near, far = _rows(x, (y + j) * sy, (z + k) * sz, mask, dense)
-                a += w * (features[near, 0] + fx * (features[far, 0] - features[near, 0]))
-                b += w * (features[near, 1] + fx * (features[far, 1] - features[near, 1]))
-            out[2 * level, p] = scales[level] * a
-            out[2 * level + 1, p] = scales[level] * b
+        number, begin = task // chunks, (task % chunks) * chunk
+        level, scale = layout[number], scales[number]
+        address = table[level[1] :].ctypes.data
+        for first in range(begin, min(begin + chunk, count), STRIP):
+            n = min(STRIP, count - first)
+            _cells(points, first, n, level, edges, cell, fraction)
+            _rows(cell, n, level, rows)
+            for p in range(n):
+                a, b = _look_up(address, level[3], rows, p, fraction)
+                out[2 * number, first + p] = scale * a
+                out[2 * number + 1, first + p] = scale * b
 
 
 @kernel
 def _encode_backward(start, stop, points, gradient, layout, scales, edges, table_gradient):
     """Add to the tables' gradient of the levels start .. stop."""
-    for level in range(start, stop):
-        cells, offset, rows = layout[level, 0], layout[level, 1], layout[level, 2]
-        target = table_gradient[offset : offset + rows]
-        sy, sz, mask, dense = _strides(layout[level])
-        for p in range(points.shape[1]):
-            a, b = scales[level] * gradient[2 * level, p], scales[level] * gradient[2 * level + 1, p]
-            if a == 0 and b == 0:
-                continue
-            x, fx = _cell(points[0, p], cells, edges[0], layout[level, 4])
-            y, fy = _cell(points[1, p], cells, edges[1], layout[level, 5])
-            z, fz = _cell(points[2, p], cells, edges[2], layout[level, 6])
-            for corner in range(4):
-                j, k = np.uint32(corner & 1), np.uint32(corner >> 1)
-                w = (fy if j else 1 - fy) * (fz if k else 1 - fz)
-                near, far = _rows(x, (y + j) * sy, (z + k) * sz, mask, dense)
-                target[near, 0] += (w - w * fx) * a
-                target[near, 1] += (w - w * fx) * b
-                target[far, 0] += w * fx * a
-                target[far, 1] += w * fx * b
+    cell, fraction = np.empty((3, STRIP), np.int32), np.empty((3, STRIP), np.float32)
+    rows = np.empty((8, STRIP), np.uint32)
+    for number in range(start, stop):
+        level, scale = layout[number], scales[number]
+        address = table_gradient[level[1] :].ctypes.data
+        for first in range(0, points.shape[1], STRIP):
+            n = min(STRIP, points.shape[1] - first)
+            _cells(points, first, n, level, edges, cell, fraction)
+            _rows(cell, n, level, rows)
+            for p in range(n):
+                a, b = gradient[2 * number, first + p], gradient[2 * number + 1, first + p]
+                if a != 0 or b != 0:
+                    _add(address, level[3], rows, p, fraction, scale * a, scale * b)
 
 
 CHUNK = 16384
