@@ -88,7 +88,7 @@ class RaySampler:
         self.samples = 1
         rng = np.random.default_rng(0)
         _, lengths = self(self.draw(256, rng), rng)
-        lengths = lengths.numpy()[lengths.numpy() > 0]
+        lengths = lengths[lengths > 0].cpu().numpy()
         self.samples = max(8, round(float(np.quantile(lengths, 0.9)) / spacing_mm)) if len(lengths) else 8
 
     def draw(self, rows: int, rng: np.random.Generator) -> np.ndarray:
