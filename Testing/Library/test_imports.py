@@ -17,7 +17,7 @@ FLOORS = [
     {"formats", "operators"},
     {"simulate", "classical", "fields", "gaussians", "networks"},
     {"methods"},
-    {"evaluation", "training", "weights"},
+    {"evaluation", "evidence", "training", "weights"},
     {"jobs"},
     {"commands", "cli"},
 ]

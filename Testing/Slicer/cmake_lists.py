@@ -31,6 +31,12 @@ def refresh(folder: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
+def resource_folders() -> list[str]:
+    """Folders of Resources that the CMakeLists.txt of the root puts beside the modules."""
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    return re.search(r"set\(RESOURCE_FOLDERS ([\w ]+)\)", text).group(1).split()
+
+
 def _list(name: str) -> re.Pattern:
     return re.compile(rf"set\({name}\n(.*?)  \)", re.DOTALL)
 

@@ -33,7 +33,8 @@ def installed(tmp_path):
                 target = tmp_path / inside / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(cmake_lists.ROOT / folder / name, target)
-    shutil.copytree(cmake_lists.ROOT / "Resources" / "SampleData", tmp_path / "Resources" / "SampleData")
+    for folder in cmake_lists.resource_folders():
+        shutil.copytree(cmake_lists.ROOT / "Resources" / folder, tmp_path / "Resources" / folder)
     return tmp_path
 
 

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 
 import cmake_lists
 import pytest
@@ -16,6 +17,13 @@ ALLOWED = {"slicer", "vtk", "qt", "ctk", "SparseCTReconLib", "SparseCTReconPanel
 @pytest.mark.parametrize("folder", cmake_lists.FOLDERS)
 def test_the_cmake_lists_name_every_file_of_the_folder(folder):
     assert cmake_lists.in_cmake(folder) == cmake_lists.in_tree(folder), "run: python Testing/Slicer/cmake_lists.py"
+
+
+def test_the_wheel_and_the_extension_ship_the_same_folders_of_resources_with_files_in_each():
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
+    assert {target.rpartition("/")[2] for target in wheel} == set(cmake_lists.resource_folders())
+    for target, (pattern,) in wheel.items():
+        assert target == f"share/sparsectrecon/{pattern.removesuffix('/*')}" and list(ROOT.glob(pattern))
 
 
 def test_the_module_file_is_the_only_python_file_beside_itself():
