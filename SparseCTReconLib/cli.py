@@ -195,18 +195,30 @@ class Compare:
 
 @dataclass
 class Methods:
-    """List the methods with their options."""
+    """List the methods with their options, and with --views say which one the evidence recommends."""
 
+    views: Annotated[int | None, _place("N")] = None
+    """Number of views of the scan that a method is wanted for."""
+    budget: Annotated[float | None, _place("SECONDS")] = None
+    """Seconds that it may take."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it is to run."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON: the list of methods, or with --views an object with recommendation, sentence and methods."""
 
     def run(self, console: Console, report: Console) -> None:
         from .commands import listing
 
+        if self.budget is not None:
+            _positive("--budget", self.budget)
+        advice = listing.advise(self.views, self.device, self.budget)
         if self.json:
-            print(json.dumps(listing.describe_all(), indent=1))
-        else:
-            listing.print_methods(report)
+            listed = listing.describe_all()
+            print(json.dumps(listed if advice is None else advice | {"methods": listed}, indent=1))
+            return
+        listing.print_methods(report)
+        if advice:
+            report.print(f"\n{advice['sentence']}", **_PLAIN)
 
 
 @dataclass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rich.console import Console
 from rich.table import Table
 
-from .. import methods
+from .. import evidence, methods
+from ..errors import InputError
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "multipleOf": "a multiple of"}
 
@@ -48,6 +51,37 @@ def _option(name: str, schema: dict) -> dict:
 def describe_all() -> list[dict]:
     """Every method, described."""
     return [describe(methods.get(name)) for name in methods.names()]
+
+
+def advise(views: int | None, device: str = "auto", budget_s: float | None = None) -> dict | None:
+    """What the evidence says of a scan with so many views: views, device, budget_s, recommendation (null where there is none), sentence.
+
+    None where no number of views is given. "auto" is the GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        For no views, or a device or budget without a number of views.
+    """
+    if views is None:
+        if budget_s is not None or device != "auto":
+            raise InputError("a budget or a device recommends nothing by itself: give the number of views too, --views N", "bad-arguments")
+        return None
+    if views < 1:
+        raise InputError(f"--views {views}: a scan has at least one", "bad-arguments")
+    if device == "auto":
+        device = _best_device()
+    asked = {"views": views, "device": device, "budget_s": budget_s}
+    rows, known = evidence.load(), methods.names()
+    found = evidence.recommend(rows, **asked, known=known)
+    said = evidence.sentence(rows, **asked, known=known)
+    return asked | {"recommendation": None if found is None else dataclasses.asdict(found), "sentence": said}
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def print_methods(console: Console) -> None:

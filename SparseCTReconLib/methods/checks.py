@@ -70,7 +70,7 @@ def _fitting_option(options: MethodOptions, name: str, need, available: float) -
 def _lowered(options: MethodOptions, name: str) -> Iterator[tuple[int, MethodOptions]]:
     from pydantic import ValidationError
 
-    value = getattr(options, name)
+    value = getattr(options, name) or 0
     while value > 1:
         value = value - 1 if value <= 64 else value // 2
         try:

@@ -213,6 +213,8 @@ def test_compare_leaves_table_picture_report_volumes_and_figures(tmp_path, ct, p
         (["compare", "{scan}", "{ct}", "--methods", "fdk", "--out", "{ct}/out"], "cannot be written"),
         (["compare", "{scan}", "{ct}", "--methods", "fdk", "--out", "{tmp}/out", "--size", "9000", "9000", "9000"], "GB"),
         (["compare", "{scan}", "{ct}", "--budget", "0"], "positive number of seconds"),
+        (["methods", "--views", "0"], "a scan has at least one"),
+        (["methods", "--budget", "9"], "give the number of views too"),
         (["demo", "--out", "{ct}/demo"], "choose another --out"),
         (["demo", "--budget", "0"], "positive number of seconds"),
     ],
@@ -324,6 +326,24 @@ def test_methods_are_listed_with_every_option_for_people_and_machines(capsys, pl
     assert run("methods") == 0
     said = capsys.readouterr().out
     assert ">= 1, <= 10000" in said and "--preset short: steps=2, seed=5" in said and "--preset recommended: the defaults" in said
+
+
+def test_methods_says_what_the_evidence_recommends_for_a_number_of_views(capsys, played, monkeypatch):
+    from SparseCTReconLib import evidence
+
+    row = {"preset": "recommended", "volume": "head", "views": 20, "budget_s": 60.0, "size": 128, "device": "cpu", "seconds": 9.0}
+    rows = [row | {"method": "fdk", "psnr_db": 22.0}, row | {"method": "admm-tv", "psnr_db": 36.0}, row | {"method": "x", "psnr_db": 99.0}]
+    monkeypatch.setattr(evidence, "load", lambda: rows)
+    assert run("methods", "--views", 25, "--budget", 30, "--device", "cpu", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"views": 25, "device": "cpu", "budget_s": 30.0}.items() <= said.items() and len(said["methods"]) >= 5
+    assert {"method": "admm-tv", "preset": "recommended", "views": 20, "volumes": 1}.items() <= said["recommendation"].items()
+    assert run("methods", "--views", 25, "--device", "cpu") == 0
+    assert capsys.readouterr().out.rstrip().endswith(said["sentence"].replace(" in 30 s", ""))
+    monkeypatch.setattr(evidence, "load", list)
+    assert run("methods", "--views", 25, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["recommendation"] is None and said["sentence"] == "No evidence yet: no method has been measured."
 
 
 def test_doctor_examines_and_never_fails(capsys, monkeypatch):
