@@ -69,12 +69,10 @@ def machine() -> str:
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     packages = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numba", "numpy", "itk-rtk"))
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return (
-        f"{_processor()}, {cores()} cores, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, {packages}; {now}"
-    )
+    return f"{processor()}, {cores()} cores, {torch.get_num_threads()} threads{load}; Python {platform.python_version()}, {packages}; {now}"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -8,39 +8,71 @@ a CT. Of each CT the middle `field` mm are scaled to 256 mm and sampled to 256 v
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from common import report, task  # isort: skip
 import numpy as np
+from small_scanners import circular, cubic
 
-from SparseCTReconLib import Grid, Volume, methods, read_ct, resources, simulate
+from SparseCTReconLib import Grid, Scan, Volume, methods, read_ct, resources, simulate
 from SparseCTReconLib.evaluation.compare import resample
 from SparseCTReconLib.evaluation.metrics import psnr, ssim
-from SparseCTReconLib.units import AIR_HU, mu_to_hu
+from SparseCTReconLib.machine import peak_memory_bytes
+from SparseCTReconLib.methods.reconstruct import prepare, to_unit
+from SparseCTReconLib.units import AIR_HU
 
-FIELD_MM, FINE = 256.0, 256
+FIELD_MM = 256.0
 
 
-def in_field(ct: Volume, field_mm: float) -> Volume:
-    """The CT at LPS 0 on `FINE` voxels cubed over the field, air outside the field's cylinder."""
-    size, spacing = ct.grid.size, tuple(s * FIELD_MM / field_mm for s in ct.grid.spacing_mm)
-    values, inside = resample(Volume(ct.array, Grid.centred(size, spacing)), Grid.centred((FINE,) * 3, (FIELD_MM / FINE,) * 3))
-    ticks = (np.arange(FINE) - (FINE - 1) / 2) * FIELD_MM / FINE
+class Problem(NamedTuple):
+    """A scan, the grid to reconstruct, and the truth on it in HU."""
+
+    scan: Scan
+    grid: Grid
+    truth: np.ndarray
+
+
+def in_field(ct: Volume, field_mm: float, size: int = 128) -> Volume:
+    """The CT at LPS 0 on voxels half as large as those of `size` voxels cubed over the field, air outside the field's cylinder."""
+    fine = 2 * size
+    spacing = tuple(s * FIELD_MM / field_mm for s in ct.grid.spacing_mm)
+    grid = Grid.centred((fine,) * 3, (FIELD_MM / fine,) * 3)
+    values, inside = resample(Volume(ct.array, Grid.centred(ct.grid.size, spacing)), grid)
+    ticks = (np.arange(fine) - (fine - 1) / 2) * FIELD_MM / fine
     inside &= np.hypot(ticks[:, None], ticks) < FIELD_MM / 2 - 2
-    return Volume(np.where(inside, values, AIR_HU).astype(np.float32), Grid.centred((FINE,) * 3, (FIELD_MM / FINE,) * 3))
+    return Volume(np.where(inside, values, AIR_HU).astype(np.float32), grid)
 
 
-def run(name: str, scan, grid, truth, limit_s: float) -> list:
-    """Steps, seconds without looking, PSNR and SSIM of the last state within the limit."""
-    method = methods.get(name)
-    states, spent, asked, state = method.run(scan, grid, method.Options()), 0.0, time.perf_counter(), None
-    try:
-        while spent < limit_s:
-            state = next(states) if state is None else states.send(spent / limit_s)
-            spent, asked = spent + time.perf_counter() - asked, time.perf_counter()
-    except StopIteration:
-        pass
-    recon = mu_to_hu(state.volume(), scan.mu_water)
-    return [f"{state.step} of {state.steps}", spent, f"{psnr(recon, truth):.2f}", f"{ssim(recon, truth):.3f}"]
+def problem(ct: Volume, views: int, size: int = 128) -> Problem:
+    """A scan of what `in_field` gives, and `size` voxels cubed to reconstruct from it."""
+    geometry, grid = task(size, views)
+    return Problem(simulate(ct, geometry=geometry), grid, resample(ct, grid)[0])
+
+
+def warm_up(name: str, preset: str | None = None, device: str = "cpu") -> None:
+    """Load a method's kernels, compiled if need be, by its first step on a tiny scan."""
+    geometry = circular()
+    scan = Scan(np.full((geometry.views, *geometry.detector_shape), 0.1), geometry, photons=1e5)
+    next(prepare(scan, name, cubic(), device, {"preset": preset}).states()).volume()
+
+
+def run(to_solve: Problem, name: str, limit_s: float, preset: str | None = None, device: str = "cpu") -> dict:
+    """steps, seconds without looking, psnr_db and ssim of the last state within the limit, peak_memory_mb of this process until then."""
+    scan, grid, truth = to_solve
+    job = prepare(scan, name, grid, device, {"preset": preset})
+    start = time.perf_counter()
+    for state in job.states(limit_s):
+        last = state
+    seconds = time.perf_counter() - start
+    last = job.settle(last)
+    recon, peak = to_unit(last.volume(), "HU", scan.mu_water), peak_memory_bytes()
+    return {
+        "steps": f"{last.step} of {last.steps}",
+        "seconds": round(seconds, 2),
+        "psnr_db": round(psnr(recon, truth), 3),
+        "ssim": round(ssim(recon, truth), 4),
+        "peak_memory_mb": None if peak is None else round(peak / 1e6, 1),
+    }
 
 
 def main():
@@ -51,14 +83,17 @@ def main():
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--methods", nargs="+", default=methods.names())
     chosen = parser.parse_args()
+    for name in chosen.methods:
+        warm_up(name)
     rows = []
     for path in chosen.ct:
         ct = in_field(read_ct(path), chosen.field)
         for views in chosen.views:
-            geometry, grid = task(128, views)
-            scan = simulate(ct, geometry=geometry)
-            truth = resample(ct, grid)[0]
-            rows += [[path.name, views, name, *run(name, scan, grid, truth, chosen.seconds)] for name in chosen.methods]
+            to_solve = problem(ct, views)
+            for name in chosen.methods:
+                found = run(to_solve, name, chosen.seconds)
+                cells = found["steps"], found["seconds"], f"{found['psnr_db']:.2f}", f"{found['ssim']:.3f}"
+                rows.append([path.name, views, name, *cells])
     report("Real CT, 128 voxels cubed", ["CT", "views", "method", "steps", "seconds", "PSNR, dB", "SSIM"], rows)
 
 
