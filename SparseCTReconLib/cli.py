@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import io
 import json
-import re
 import signal
 import sys
 import tempfile
 import threading
 import traceback
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from . import __version__
-from .errors import InputError, nearest_name
+from .commands.parsing import parse
+from .errors import InputError
 
 PROGRAM = "sparsectrecon"
 
@@ -194,6 +189,34 @@ class Compare:
 
 
 @dataclass
+class TrainMCI:
+    """Pretrain the head of neural fields on a CT, for --set mci=OUT (minutes)."""
+
+    ct: Positional[Annotated[Path, _place("CT")]]
+    """CT in Hounsfield units: NRRD, NIfTI, MetaImage, or the folder of a DICOM series."""
+    out: Positional[Annotated[Path, _place("OUT.safetensors")]]
+    """Weights to write; a card in words, OUT.md, lands beside them."""
+    layouts: Annotated[tuple[str, ...], _place("NAME ...")] = ("recommended", "paper")
+    """Networks to train for: those of naf's presets."""
+    steps: Annotated[int, _place("N")] = 1500
+    """Steps of training of each network."""
+    voxels: Annotated[int, _place("N")] = 16384
+    """Voxels in a step, at most."""
+    seed: Annotated[int, _place("S")] = 0
+    """Seed of the start and of the voxels drawn."""
+    credit: Annotated[str, _place("TEXT")] = ""
+    """Which CT it is, from whom and under which terms, for the card."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.train import train_mci
+
+        values = {"steps": self.steps, "voxels": self.voxels, "seed": self.seed}
+        errors = train_mci(self.ct, self.out, self.layouts, values, self.credit, console)
+        said = ", ".join(f"{name} to a mean error of {1000 * error:.0f} HU" for name, error in errors.items())
+        report.print(f"{self.out}: trained {said}", **_PLAIN)
+
+
+@dataclass
 class Methods:
     """List the methods with their options, and with --views say which one the evidence recommends."""
 
@@ -244,6 +267,7 @@ COMMANDS = {
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "compare": Compare,
+    "train mci": TrainMCI,
     "methods": Methods,
     "doctor": Doctor,
 }
@@ -256,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     console, report = Console(stderr=True), Console()
     try:
         with _terminable():
-            command = parse(arguments)
+            command = parse(arguments, COMMANDS, PROGRAM)
             if command is not None:
                 command.run(console, report)
     except InputError as error:
@@ -269,79 +293,6 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(console, _failure(error))
         return 1
     return 0
-
-
-def parse(arguments: list[str]):
-    """The command that `arguments` give, or None where help or the version was asked for and printed.
-
-    Raises
-    ------
-    InputError
-        For an unknown command or flag (with the nearest name), a missing or a wrong value.
-    """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        _help()
-        return None
-    if arguments[0] == "--version":
-        print(__version__)
-        return None
-    name, *rest = arguments
-    if name not in COMMANDS:
-        raise InputError(f"no command {name!r}{nearest_name(name, COMMANDS)}", "unknown-command")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            command, unknown = tyro.cli(
-                COMMANDS[name], prog=f"{PROGRAM} {name}", args=rest, return_unknown_args=True, config=(FlagCreatePairsOff,)
-            )
-    except SystemExit as end:
-        if not end.code:
-            return None
-        _refuse_unknown([text for text in rest if text.startswith("--")], name)
-        raise InputError(f"{PROGRAM} {name}: {_explain(_one_sentence(said.getvalue()), name)}", "bad-arguments") from None
-    _refuse_unknown(unknown, name)
-    return command
-
-
-def _refuse_unknown(arguments: list[str], name: str) -> None:
-    """Say what is nearest to a flag that the command `name` does not have, or that there is a value too many."""
-    flags = ["--" + field.name for field in dataclasses.fields(COMMANDS[name]) if field.default is not dataclasses.MISSING]
-    for text in arguments:
-        flag = text.split("=")[0]
-        if flag.startswith("-") and flag not in (*flags, "--help") and not re.match(r"-\.?\d", flag):
-            raise InputError(f"{PROGRAM} {name} has no flag {flag!r}{nearest_name(flag, flags)}", "unknown-flag")
-    values = [text for text in arguments if not text.startswith("-")]
-    if values:
-        raise InputError(f"{PROGRAM} {name}: {values[0]!r} is one value too many: see {PROGRAM} {name} --help", "bad-arguments")
-
-
-def _one_sentence(box: str) -> str:
-    """The first paragraph of the parser's framed message."""
-    paragraph: list[str] = []
-    for line in box.splitlines()[1:]:  # the first is the title
-        if re.search("[─━═]|--", line) and not re.search("--[a-z]", line):
-            if paragraph:
-                break
-        elif text := line.strip(" │┃║|"):
-            paragraph.append(text)
-    return " ".join(paragraph) or "the arguments are wrong: see --help"
-
-
-def _explain(message: str, name: str) -> str:
-    """The parser's message about the command `name`, without its types."""
-    message = message.replace(f"Missing from {PROGRAM} {name}:", "missing:").replace(" (required)", "")
-    if wrong := re.match(r"Error parsing --(\w+)", message):
-        flag = wrong[1]
-        hint = typing.get_type_hints(COMMANDS[name], include_extras=True)[flag]
-        (place,) = [extra.metavar for extra in getattr(hint, "__metadata__", ()) if getattr(extra, "metavar", None)] or ["VALUE"]
-        return f"--{flag} cannot be read: write --{flag} {place}"
-    return message
-
-
-def _help() -> None:
-    print(f"usage: {PROGRAM} COMMAND ...\n\nSparse-view cone-beam CT reconstruction. `{PROGRAM} COMMAND --help` tells more.\n")
-    for name, command in COMMANDS.items():
-        print(f"  {name:<12} {command.__doc__}")
 
 
 def _positive(flag: str, value: float) -> None:

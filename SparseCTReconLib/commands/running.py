@@ -40,7 +40,7 @@ def run_job(spec: ReconstructJob | SimulateJob, folder: Path, title: str, consol
     Failed, Stopped
         Where the job failed or was stopped.
     """
-    view = _Bar(title, console) if console.is_terminal else _Lines(title, console)
+    view = view_of(title, console)
     job = Job(SubprocessTransport(), on_event=view.take)
     with view:
         job.start(write_spec(spec, folder), resume)
@@ -74,6 +74,11 @@ def _follow(job: Job) -> None:
     except BaseException:
         job.kill()
         raise
+
+
+def view_of(title: str, console: Console) -> _View:
+    """What shows the events of a job of this title that its `take` is given: a bar on a terminal, lines elsewhere."""
+    return _Bar(title, console) if console.is_terminal else _Lines(title, console)
 
 
 class _View(AbstractContextManager):

@@ -1,0 +1,68 @@
+"""train: what is learnt before any scan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from .. import formats
+from ..errors import InputError, nearest_name
+from ..fields import mci
+from ..jobs.files import check_place, written_beside
+from .running import view_of
+from .scan import absolute
+
+
+def train_mci(ct: Path, out: Path, layouts: Iterable[str], values: dict, credit: str, console: Console) -> dict[str, float]:
+    """Pretrain heads on `ct` and write them with their card to `out`, and the card in words beside it.
+
+    Parameters
+    ----------
+    layouts : iterable of str
+        Names in `training.mci.LAYOUTS`.
+    values : dict
+        steps, voxels and seed of `training.mci.Pretraining`.
+    credit : str
+        Which CT it is, for the card; the name of its file where empty.
+
+    Returns
+    -------
+    dict of str to float
+        Mean error of each layout at the end, in shares of water's attenuation.
+    """
+    from ..training.mci import LAYOUTS, Pretraining
+
+    out, layouts = absolute(out), list(dict.fromkeys(layouts))
+    if out.suffix != mci.SUFFIX:
+        raise InputError(f"{out}: weights are written as {mci.SUFFIX}; give this ending", "bad-output")
+    for name in layouts:
+        if name not in LAYOUTS:
+            raise InputError(f"no layout {name!r}{nearest_name(name, LAYOUTS)}", "unknown-layout")
+    if not layouts:
+        raise InputError(f"no layout to train for: give one or more of {', '.join(LAYOUTS)}", "bad-arguments")
+    check_place(out)
+    volume = formats.read_ct(absolute(ct))
+    trained = {}
+    for name in layouts:
+        trained[name] = Pretraining(volume, LAYOUTS[name], **values)
+        _follow(trained[name], name, console)
+    card = {"credit": credit or ct.name, "layouts": {name: training.record() for name, training in trained.items()}}
+    with written_beside(out) as beside:
+        mci.write(beside, card, {name: training.field.head_parameters() for name, training in trained.items()})
+    with written_beside(out.with_suffix(".md")) as beside:
+        beside.write_text(mci.markdown(mci.read(out)), encoding="utf-8")
+    return {name: training.last_loss for name, training in trained.items()}
+
+
+def _follow(training, name: str, console: Console) -> None:
+    """Train to the end and show how far it is."""
+    start = time.monotonic()
+    with view_of("train mci", console) as view:
+        view.take({"event": "stage", "name": f"{name} network"})
+        for _ in training.losses():
+            fraction, elapsed = training.done / training.steps, time.monotonic() - start
+            event = {"event": "progress", "stage": f"{name} network", "step": training.done, "steps": training.steps, "fraction": fraction}
+            view.take({**event, "remaining_s": elapsed * (1 / fraction - 1)})

@@ -1,0 +1,223 @@
+"""Mapping-consistency initialisation (MCI): a head that has learnt from a CT before, for a field whose encoding starts fresh.
+
+What a field's head makes of features is much alike from patient to patient (NI-NeRF, Xu et al. 2025, section 2.4), so that it need not
+be learnt anew with every scan. A file of weights is safetensors: for each layout of the network that it fits a flat array of the head's
+parameters (layer norm and linear layers), and a card in its metadata that says which CT they were trained on and how. `training.mci`
+makes such files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__, resources
+from ..errors import InputError, nearest_name
+from ..scan import Scan
+from .anatomy import ANATOMIES, propose
+from .head import Head
+
+log = logging.getLogger("SparseCTReconLib.fields")
+
+SUFFIX = ".safetensors"
+FORMAT = "SparseCTRecon MCI 1"
+AUTO, NONE = "auto", "none"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Parameters of a head and where they come from.
+
+    Parameters
+    ----------
+    parameters : ndarray (size,)
+        Float32, as `Field.set_head` takes them.
+    name : str
+        Of the weights: "chest", or the stem of the file's name.
+    sha256 : str
+        Of the parameters and their card.
+    card : dict
+        JSON values: the CT with its credit, and the network and the training of these parameters.
+    """
+
+    parameters: np.ndarray
+    name: str
+    sha256: str
+    card: dict
+
+    @property
+    def source(self) -> str:
+        """Name and checksum, for a result's provenance."""
+        return f"{self.name} (sha256 {self.sha256})"
+
+
+def load(choice: str, head: Head, scan: Scan | None = None) -> Pretrained | None:
+    """Parameters for `head` from the weights that `choice` names.
+
+    Parameters
+    ----------
+    choice : str
+        "head", "chest", "abdomen" or "limb"; the path of a file; "auto" for what `anatomy.propose` makes of the scan; "none" for None.
+    head : Head
+        The network that is to start from them.
+    scan : Scan, optional
+        What "auto" looks at.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a file that is missing or damaged or no such weights, and for weights of other networks.
+    """
+    if choice == NONE:
+        return None
+    if choice == AUTO:
+        if scan is None:
+            raise InputError(f"without a scan no weights can be proposed: name one of {', '.join(ANATOMIES)}", "bad-option")
+        choice = propose(scan)
+        log.info("the scan looks like that of a %s", choice)
+    path = find(choice)
+    found = fitting(read(path), head, path)
+    log.info("the head starts from %s", found.source)
+    return found
+
+
+def find(choice: str) -> Path:
+    """The file of the weights that a name or a path gives.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+    """
+    if choice in ANATOMIES:
+        return resources.find(f"Weights/mci_{choice}{SUFFIX}")
+    path = Path(choice).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix == SUFFIX or path.name != choice:
+        raise InputError(f"mci={choice}: there is no such file", "no-such-file")
+    raise InputError(
+        f"no weights {choice!r}{nearest_name(choice, (*ANATOMIES, AUTO, NONE))}, or give the path of a file", "unknown-weights"
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights: a card for all, and for each layout its parameters and what the card says of them."""
+
+    name: str
+    card: dict
+    parameters: dict[str, np.ndarray]
+    sha256: str
+
+
+def fitting(weights: Weights, head: Head, path) -> Pretrained:
+    """The parameters among `weights` that were trained for `head`.
+
+    Raises
+    ------
+    InputError
+        Where there are none, with the networks that there are some for.
+    """
+    for layout, about in weights.card["layouts"].items():
+        if about["head"] == asdict(head):
+            common = {key: value for key, value in weights.card.items() if key != "layouts"}
+            return Pretrained(weights.parameters[layout], weights.name, weights.sha256, {**common, "layout": layout, **about})
+    found = " and ".join(describe_head(about["head"]) for about in weights.card["layouts"].values())
+    raise InputError(
+        f"{path} holds weights for {found}, but this network is {describe_head(asdict(head))}: change the network's options back, "
+        "train other weights (sparsectrecon train mci), or set mci=none",
+        "other-head",
+    )
+
+
+def describe_head(head: dict) -> str:
+    """A network's kind in words, for messages and cards."""
+    kind = [f"{head['channels']} channels x {head['hidden']} neurons", head["activation"], head["output"]]
+    kind += ["skip"] if head["skip"] else []
+    kind += [] if head["layer_norm"] else ["no layer norm"]
+    return ", ".join(kind[:1]) + f" ({', '.join(kind[1:])})"
+
+
+def write(path, card: dict, parameters: dict[str, np.ndarray]) -> None:
+    """Write weights for one or more layouts.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    card : dict
+        JSON values: "credit", which says which CT it was, and "layouts": {name: {"head": Head as a dict, and how it was trained}}.
+    parameters : dict of str to ndarray
+        Flat float32 parameters of each of the card's layouts.
+    """
+    from safetensors.numpy import save_file
+
+    arrays = {layout: np.ascontiguousarray(array, dtype=np.float32) for layout, array in parameters.items()}
+    text = json.dumps({"version": __version__, **card}, sort_keys=True)
+    save_file(arrays, path, metadata={"format": FORMAT, "card": text, "sha256": checksum(text, arrays)})
+
+
+def read(path) -> Weights:
+    """Read a file of weights.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or damaged, is no such file, or its checksum is wrong.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(str(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", "no-such-file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} holds no weights for MCI: give a file that `sparsectrecon train mci` wrote", "bad-weights")
+    text = metadata.get("card", "")
+    if metadata.get("sha256") != checksum(text, arrays):
+        raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
+    return Weights(path.stem.removeprefix("mci_"), json.loads(text), arrays, metadata["sha256"])
+
+
+def checksum(card: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a card's text and of the arrays, with their names, in the order of these."""
+    digest = hashlib.sha256(card.encode())
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def markdown(weights: Weights) -> str:
+    """The card of a file of weights, for people."""
+    card = weights.card
+    lines = [
+        f"# MCI weights: {weights.name}",
+        "",
+        "A start for the head of a neural field (mapping-consistency initialisation, NI-NeRF): a few thousand numbers that turn normalised",
+        "features into attenuation. They hold no image. Research use only.",
+        "",
+        f"- trained on: {card['credit']}",
+        f"- made with: SparseCTRecon {card['version']}, `sparsectrecon train mci`",
+        f"- checksum (SHA-256 of card and parameters): {weights.sha256}",
+        "",
+        "| layout | head | encoding | steps x voxels | seed | mean error at the start, at the end (HU) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for layout, about in card["layouts"].items():
+        encoding = ", ".join(f"{key} {value}" for key, value in about["encoding"].items())
+        first, last = (1000 * about[key] for key in ("first_loss", "last_loss"))
+        work = f"{about['steps']} x {about['voxels']}"
+        lines.append(f"| {layout} | {describe_head(about['head'])} | {encoding} | {work} | {about['seed']} | {first:.0f}, {last:.0f} |")
+    return "\n".join([*lines, ""])
