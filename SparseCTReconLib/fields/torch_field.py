@@ -22,8 +22,8 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 class TorchField:
     """The `Field` of a torch module.
 
-    On the CPU a step is the same on any number of threads. On CUDA the encoders add gradients up in an order that changes from run to run,
-    so two runs agree to rounding only.
+    On the CPU two runs on as many threads are the same to the last bit. On CUDA the encoders add gradients up in an order that changes from
+    run to run, so two runs agree to rounding only.
 
     Parameters
     ----------

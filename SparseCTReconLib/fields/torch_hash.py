@@ -1,7 +1,7 @@
 """The hash encoding in torch on any device: what `reference.encode` computes, with an adjoint that keeps no intermediate results.
 
 Autograd through `reference.encode` would keep the rows and weights of every corner of every level. Here the backward pass finds them
-anew, so that the memory does not grow with the levels; on the CPU its sums do not depend on the threads.
+anew, so that the memory does not grow with the levels; on the CPU its sums have one order, whatever the threads.
 """
 
 from __future__ import annotations
