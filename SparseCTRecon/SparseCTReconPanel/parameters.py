@@ -19,7 +19,8 @@ class SparseCTReconParameterNode:
     inputVolume - The CT that a scan is simulated from.
     source, scanFolder - Where the projections come from: simulated, or read.
     preset, views, arc, photons, seed - The simulated scan; arc in degrees.
-    method, voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
+    method, methodPreset - The method and one of its presets; none = its first one.
+    voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
     outputVolume - The volume that will hold the result; none = a new one.
     keepSnapshots - Whether the previews stay in the scene as a sequence.
     """
@@ -33,6 +34,7 @@ class SparseCTReconParameterNode:
     photons: Annotated[float, WithinRange(0, 1e9)] = 1e5
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     method: Annotated[str, Choice(methods.names())] = "fdk"
+    methodPreset: str = ""
     voxelSize: Annotated[float, WithinRange(0, 20)] = 0.0
     device: Annotated[str, Choice(DEVICES)] = "auto"
     budget: Annotated[float, WithinRange(0, 86400)] = 0.0

@@ -41,6 +41,8 @@ class Request:
         Seed of the noise in a simulated scan.
     method : str
         Name of a reconstruction method.
+    methodPreset : str
+        Name of one of the method's presets; empty = its first one.
     voxelSize : float
         Edge of the voxels in mm; 0 = the CT's own grid.
     device : str
@@ -59,6 +61,7 @@ class Request:
     photons: float = 1e5
     seed: int = 0
     method: str = "fdk"
+    methodPreset: str = ""
     voxelSize: float = 0.0
     device: str = "auto"
     budget: float = 0.0
@@ -102,6 +105,8 @@ class Request:
             "previews": "previews",
             "previews_kept": 3,
         }
+        if self.methodPreset:
+            job["options"] = {"preset": self.methodPreset}
         if grid is None and self.voxelSize > 0:
             job["spacing_mm"] = [self.voxelSize] * 3
         return job

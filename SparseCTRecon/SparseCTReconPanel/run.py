@@ -65,6 +65,7 @@ class Run:
         self._job = None
         self._preview = self._handingOver = None
         self._stage = ""
+        self._warnings = []
         self._log = []
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL_MS)
@@ -171,7 +172,7 @@ class Run:
         elif self._index < len(self._jobs) - 1:
             self._next()
         else:
-            self._end(JobState.DONE, _("{name} is ready.").format(name=self.outputNode.GetName()))
+            self._end(JobState.DONE, " ".join([_("{name} is ready.").format(name=self.outputNode.GetName()), *self._warnings]))
 
     def _fail(self, error):
         """End a run that this process, not the worker, could not go on with."""
@@ -215,6 +216,8 @@ class Run:
             self._log.append(_("{method} on {device} ({backend})").format(**event))
         elif kind in ("log", "warning"):
             self._log.append(event.get("message", ""))
+            if kind == "warning":
+                self._warnings.append(_("Warning: {message}.").format(message=event.get("message", "").rstrip(".")))
 
     def _showPreview(self):
         """Go on with handing the newest preview over to the scene; a large one takes several polls, which then follow at once."""

@@ -12,6 +12,7 @@ from slicer.util import VTKObservationMixin
 from SparseCTReconLib.jobs.client import JobState
 
 from .catalogue import describe
+from .evidence import recommendation
 from .logic import SparseCTReconLogic, stopAtQuit
 from .request import Request, Source
 
@@ -44,6 +45,7 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         self.ui.browseButton.connect("clicked(bool)", self.onBrowseButton)
+        self.ui.methodPresetComboBox.connect("currentTextChanged(QString)", self.onPresetChanged)
         self.initializeParameterNode()
         self._showRun()
 
@@ -102,6 +104,10 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if folder:
             self.ui.scanFolderEdit.text = folder
 
+    def onPresetChanged(self, name):
+        if self._parameterNode:
+            self._parameterNode.methodPreset = name
+
     def onApplyButton(self):
         """Start a reconstruction, or cancel the one that runs."""
         if self.run and self.run.active:
@@ -157,7 +163,25 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         about = describe(parameters.method)
         self.ui.methodSummaryLabel.text = about.get("summary", "")
         self.ui.methodSummaryLabel.toolTip = about.get("citation", "")
+        self._showPresets(about.get("presets", []))
+        said = recommendation(Request.fromParameterNode(parameters))
+        self.ui.evidenceLabel.text = said
+        self.ui.evidenceLabel.setVisible(bool(said))
         self._checkCanApply()
+
+    def _showPresets(self, names):
+        """Offer the method's presets where it has more than one; a preset of another method is forgotten."""
+        parameters, combo = self._parameterNode, self.ui.methodPresetComboBox
+        if parameters.methodPreset not in ("", *names):
+            parameters.methodPreset = ""
+        blocked = combo.blockSignals(True)
+        if [combo.itemText(i) for i in range(combo.count)] != names:
+            combo.clear()
+            combo.addItems(names)
+        combo.currentIndex = max(0, combo.findText(parameters.methodPreset))
+        combo.blockSignals(blocked)
+        for widget in (self.ui.methodPresetLabel, combo):
+            widget.setVisible(len(names) > 1)
 
     def _checkCanApply(self):
         button = self.ui.applyButton

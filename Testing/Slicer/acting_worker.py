@@ -30,12 +30,15 @@ class Script:
         From a shape (z, y, x) and how far it is (0..1) to the volume.
     jobs : list of dict
         The jobs it was given.
+    warning : str
+        What it warns of, if anything.
     """
 
     previews: int = 3
     ending: str = "done"
     voxels: Callable = lambda shape, done: np.full(shape, 100 * done, np.float32)
     jobs: list = field(default_factory=list)
+    warning: str = ""
     killed: bool = False
 
 
@@ -76,6 +79,8 @@ class ActingWorker:
     def _reconstruct(self, spec) -> Iterator[bytes]:
         grid = Grid.from_dict(spec.grid) if spec.grid else Grid.centred((8, 8, 8), (4, 4, 4))
         yield encode("started", task="reconstruct", method=spec.method, device="cpu", backend="acting", grid=grid.to_dict())
+        if self._script.warning:
+            yield encode("warning", message=self._script.warning)
         Path(spec.previews).mkdir()
         for step in range(1, self._script.previews + 1):
             done = step / (self._script.previews + 1)

@@ -76,6 +76,77 @@ def test_every_method_of_the_library_is_offered_with_its_summary(panel):
     assert describe("cgls")["summary"]
 
 
+def test_the_presets_of_a_method_are_offered_where_there_are_several(panel, monkeypatch):
+    from SparseCTReconPanel import widget
+
+    presets = {"cgls": ["recommended", "paper"], "admm-tv": ["recommended", "fast"]}
+    monkeypatch.setattr(widget, "describe", lambda name: {"presets": presets.get(name, ["recommended"])})
+    combo, parameters = panel.ui.methodPresetComboBox, panel._parameterNode
+    for name in ("fdk", "cgls"):
+        parameters.method = name
+        assert combo.visible is panel.ui.methodPresetLabel.visible is (name == "cgls")
+    assert [combo.itemText(i) for i in range(combo.count)] == ["recommended", "paper"]
+    combo.currentIndex = 1
+    assert parameters.methodPreset == "paper"
+    parameters.method = "admm-tv"
+    assert parameters.methodPreset == "" and combo.currentText == "recommended"
+
+
+def test_the_presets_that_the_panel_offers_are_those_of_the_method(host):
+    from SparseCTReconPanel.catalogue import describe
+
+    from SparseCTReconLib import methods
+
+    for name in methods.names():
+        assert describe(name)["presets"] in (list(methods.get(name).presets), [])
+        assert describe(name)["presets"] or len(methods.get(name).presets) == 1
+
+
+def test_the_panel_says_what_the_evidence_recommends_for_the_number_of_views(panel, ct, tmp_path, monkeypatch):
+    from SparseCTReconLib import evidence
+
+    row = {"preset": "recommended", "volume": "head", "budget_s": 60.0, "size": 128, "device": "cpu"}
+    measured = [("fdk", 20, 22.0, 0.4), ("admm-tv", 20, 36.0, 21.0), ("fdk", 50, 25.0, 0.4), ("admm-tv", 50, 38.0, 21.0)]
+    rows = [row | {"method": name, "views": views, "psnr_db": psnr, "seconds": seconds} for name, views, psnr, seconds in measured]
+    monkeypatch.setattr(evidence, "load", lambda: rows)
+    panel.ui.viewsSpinBox.value = 20
+    assert panel.ui.evidenceLabel.text == "Best for 20 views on CPU: admm-tv, 36.0 dB on 1 volume in about 21 s."
+    panel.ui.budgetSpinBox.value = 5
+    assert panel.ui.evidenceLabel.text.startswith("Best for 20 views in 5 s on CPU: fdk, 22.0 dB")
+    panel.ui.viewsSpinBox.value = 400
+    assert panel.ui.evidenceLabel.text == "No evidence for 400 views: the nearest number that was measured is 50."
+    panel.ui.sourceComboBox.currentIndex = 1
+    assert not panel.ui.evidenceLabel.visible
+    (tmp_path / "geometry.xml").write_text(
+        "<RTKThreeDCircularGeometry>" + "<Projection>x</Projection>" * 48 + "</RTKThreeDCircularGeometry>"
+    )
+    panel.ui.scanFolderEdit.text = str(tmp_path)
+    assert panel.ui.evidenceLabel.visible and "48 views in 5 s on CPU, measured at 50: fdk" in panel.ui.evidenceLabel.text
+    monkeypatch.setattr(evidence, "load", list)
+    panel.ui.budgetSpinBox.value = 0
+    assert panel.ui.evidenceLabel.text == "No evidence yet: no method has been measured."
+
+
+def test_the_views_of_a_written_scan_are_counted_without_reading_its_images(host, tmp_path):
+    import numpy as np
+    from SparseCTReconPanel.evidence import viewsOfScan
+
+    from SparseCTReconLib import Geometry, Scan, write_scan
+
+    geometry = Geometry.preset("linac", 7, detector_shape=(3, 4), pixel_mm=(30, 25))
+    write_scan(Scan(np.zeros((7, 3, 4)), geometry), tmp_path / "scan")
+    assert viewsOfScan(str(tmp_path / "scan")) == viewsOfScan(str(tmp_path / "scan" / "scan.json")) == 7
+    assert viewsOfScan("") == viewsOfScan(str(tmp_path)) == viewsOfScan(str(tmp_path / "nowhere")) == 0
+
+
+def test_a_warning_of_the_worker_is_told_with_the_result(acting_panel, actor, ct, until):
+    acting_panel.ui.inputSelector.setCurrentNode(ct)
+    actor.warning = "the views span 90 degrees"
+    acting_panel.ui.applyButton.click()
+    until(lambda: not acting_panel.run.active)
+    assert acting_panel.ui.statusLabel.text == "Oblique CT fdk is ready. Warning: the views span 90 degrees."
+
+
 def test_what_is_set_in_the_panel_is_kept_in_the_scene(panel, slicer, ct):
     panel.ui.viewsSpinBox.value = 33
     panel.ui.photonsSpinBox.value = 5e4

@@ -49,6 +49,13 @@ def test_the_jobs_of_a_run_are_jobs_that_the_worker_takes(ct, logic, actor, fini
     assert Grid.from_dict(reconstruct.grid).spacing_mm == (4.0, 4.0, 4.0)
 
 
+def test_a_preset_of_the_method_is_an_option_of_the_job(ct, logic, actor, finished):
+    finished(logic.start(ct, method="naf", methodPreset="paper"))
+    finished(logic.start(ct, method="naf"))
+    _, first, _, second = (parse_spec(job) for job in actor.jobs)
+    assert first.options == {"preset": "paper"} and second.options == {}
+
+
 def test_coarser_voxels_fill_the_same_box(slicer, ct):
     from SparseCTReconPanel.request import coarserGrid
     from SparseCTReconPanel.scene import gridOf
