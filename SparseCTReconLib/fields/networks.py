@@ -263,10 +263,11 @@ class LayeredModule(torch.nn.Module):
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """Output (n,) at points (3, n). First and last layer are in float32 also under autocast, which would blur coordinates and mu."""
         parts = self.weights.split(self.spec.sizes)
-        last = len(self.spec.layers) - 1
+        last, device = len(self.spec.layers) - 1, points.device.type
         x = self.spec.embed(points)
         for number, (shape, weight, bias) in enumerate(zip(self.spec.layers, parts[::2], parts[1::2])):
-            with torch.autocast(points.device.type, enabled=0 < number < last and torch.is_autocast_enabled(points.device.type)):
-                x = torch.nn.functional.linear(x if 0 < number < last else x.to(weight.dtype), weight.view(shape), bias)
+            inner = 0 < number < last
+            with torch.autocast(device, dtype=torch.get_autocast_dtype(device), enabled=inner and torch.is_autocast_enabled(device)):
+                x = torch.nn.functional.linear(x if inner else x.to(weight.dtype), weight.view(shape), bias)
             x = self.spec.activate(x) if number < last else x[:, 0]
         return nonnegative(x) if self.spec.output == "squareplus" else x

@@ -61,18 +61,18 @@ class TorchField:
         self._at_once = max(1024, KEPT_BYTES // (4 * module.floats_per_point))
 
     @contextlib.contextmanager
-    def _products(self):
-        """Multiply as `precision` says."""
+    def _float32_products(self):
+        """Multiply float32 as `precision` says, forwards and backwards."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         try:
-            with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-                yield
+            yield
         finally:
             torch.set_float32_matmul_precision(before)
 
     def _mu(self, points: torch.Tensor) -> torch.Tensor:
-        with self._products():
+        blurred = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+        with self._float32_products(), blurred:
             return self.scale * self.module(points).float()
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class TorchField:
             self._backward(self._mu(part), part_gradient)
 
     def _backward(self, mu: torch.Tensor, mu_gradient: torch.Tensor) -> None:
-        with self._products():
+        with self._float32_products():
             mu.backward(mu_gradient)
 
     def step(self, encoder_rate: float, head_rate: float) -> None:
