@@ -51,6 +51,10 @@ class NAF(Method):
         "doi:10.1007/978-3-031-16446-0_42; Xu Z et al. NeRF-based CBCT reconstruction needs normalization and initialization. 2025."
     )
     Options = NAFOptions
+    memory_options = ("log2_table", "levels")
+
+    def memory_bytes(self, grid, scan, options):
+        return super().memory_bytes(grid, scan, options) + encoding_of(options, UnitCube(grid)).training_bytes()
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         training = Training(scan, grid, options)
@@ -70,13 +74,18 @@ class NAF(Method):
         )
 
 
+def encoding_of(options: NAFOptions, cube: UnitCube) -> HashGrid:
+    """The hash grid that the options ask for; its finest cells are as large as the voxels."""
+    return HashGrid(options.levels, 16, max(32, max(cube.grid.size)), options.log2_table, tuple(map(float, cube.upper)))
+
+
 class Training:
     """A field, the rays it learns from, and the schedule of its steps."""
 
     def __init__(self, scan, grid, options: NAFOptions):
         self.options, self.spent = options, 0.0
         self.cube = UnitCube(grid)
-        encoding = HashGrid(options.levels, 16, max(32, max(grid.size)), options.log2_table, tuple(map(float, self.cube.upper)))
+        encoding = encoding_of(options, self.cube)
         self.field = AttenuationField(encoding, Head(encoding.channels, options.hidden), scan.mu_water, np.random.default_rng(options.seed))
         self.sampler = RaySampler(scan.geometry, self.cube, VOXELS_PER_SAMPLE * min(grid.spacing_mm))
         self.block = SmoothnessBlock(self.cube)

@@ -8,7 +8,7 @@ import pytest
 from played_method import Played, PlayedOptions
 from small_scanners import irregular
 
-from SparseCTReconLib import Geometry, Grid, InputError, Scan, default_grid
+from SparseCTReconLib import Geometry, Grid, InputError, Scan, default_grid, methods
 from SparseCTReconLib.geometry import PRESETS
 from SparseCTReconLib.methods.checks import check_memory, coverage_warnings, rays_meet, seen_share
 from SparseCTReconLib.methods.reconstruct import prepare
@@ -53,6 +53,17 @@ def test_where_either_helps_the_option_and_the_size_are_both_offered():
     grid = Grid.centred((200, 200, 200), (1, 1, 1))
     with pytest.raises(InputError, match=r"give --set steps=26, or --size \d+ \d+ \d+ or smaller"):
         check_memory(Hashing(), scan_of(10), grid, PlayedOptions(steps=27), 1.7e9)
+
+
+def test_a_hash_table_of_a_neural_field_counts_and_can_be_lowered():
+    naf, grid = methods.get("naf"), Grid.centred((400, 400, 400), (1, 1, 1))
+    small, large = (naf.Options(levels=16, log2_table=rows) for rows in (10, 24))
+    tables = naf.memory_bytes(grid, scan_of(10), large) - naf.memory_bytes(grid, scan_of(10), small)
+    assert 32 * 2**24 < tables < 16 * 32 * 2**24, "table, gradient and two moments of two features a row; coarse levels are dense"
+    with pytest.raises(InputError, match=r"with naf, .* give --set log2_table=\d+, or --set levels=\d+") as refused:
+        check_memory(naf, scan_of(10), grid, large, 5e9)
+    fits = int(str(refused.value).split("log2_table=")[1].split(",")[0])
+    check_memory(naf, scan_of(10), grid, naf.Options(levels=16, log2_table=fits), 5e9)
 
 
 def test_a_machine_that_does_not_say_its_memory_is_trusted():
