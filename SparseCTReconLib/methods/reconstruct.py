@@ -78,8 +78,10 @@ class Reconstruction:
     def states(self, budget_s: float | None = None, resume: Mapping[str, np.ndarray] | None = None) -> Iterator[State]:
         """Yield the method's states; stop once the next one would probably end after `budget_s` seconds.
 
-        The first state always comes. To cancel, do not ask for the next one. A method that wants to know how much of the budget is
-        spent (a learning rate that decays) finds it, 0 to 1, as the value of its ``yield``; None where there is no budget.
+        The first state always comes, with a note where it took longer than the budget. Where the method's numbers cease to be finite,
+        the last state is one with the last good volume, and its note says so; FloatingPointError where there is none. To cancel, do not
+        ask for the next one. A method that wants to know how much of the budget is spent (a learning rate that decays) finds it, 0 to 1,
+        as the value of its ``yield``; None where there is no budget.
         """
         if budget_s is not None and not budget_s > 0:
             raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
