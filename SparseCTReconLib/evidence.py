@@ -159,8 +159,8 @@ def sentence(
     rows: Iterable[dict], views: int, device: str = "cpu", budget_s: float | None = None, known: Iterable[str] | None = None
 ) -> str:
     """What the evidence says, in one honest sentence; arguments as `recommend` has them."""
-    rows = list(rows)
-    found = recommend(rows, views, device, budget_s, known)
+    rows = [row for row in rows if known is None or row["method"] in known]
+    found = recommend(rows, views, device, budget_s)
     if found is not None:
         return _praise(found, views, device, budget_s)
     on_device = [row for row in rows if row["device"] == device]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from common import report, task  # isort: skip
 import numpy as np
+import torch
 from small_scanners import circular, cubic
 
 from SparseCTReconLib import Grid, Scan, Volume, methods, read_ct, resources, simulate
@@ -63,6 +64,8 @@ def run(to_solve: Problem, name: str, limit_s: float, preset: str | None = None,
     start = time.perf_counter()
     for state in job.states(limit_s):
         last = state
+    if device == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     last = job.settle(last)
     recon, peak = to_unit(last.volume(), "HU", scan.mu_water), peak_memory_bytes()

@@ -104,6 +104,7 @@ def test_volumes_that_a_prior_has_seen_count_only_where_there_are_no_others():
 
 def test_a_method_that_this_installation_does_not_have_is_not_recommended():
     assert evidence.recommend(measured(), 20, known=["fdk", "admm-tv"]).method == "admm-tv"
+    assert evidence.sentence(measured(), 20, known=["cgls"]) == "No evidence yet: no method has been measured."
 
 
 def test_without_a_file_there_is_no_evidence_yet(tmp_path, monkeypatch):
