@@ -15,6 +15,8 @@ SCANS = {
     "beside the isocentre": (circular(), cubic(centre_mm=(16, -9, 7))),
     "source within": (circular(sid_mm=14.0, sdd_mm=60.0), Grid.centred((21, 23, 9), (2.0, 2.0, 2.0))),
     "on the axes": (circular(views=4, start_rad=0.0, detector_shape=(17, 17)), cubic()),
+    "detector within": (circular(sid_mm=100.0, sdd_mm=105.0, pixel_mm=(1.0, 1.0)), cubic()),
+    "on the axes, beside": (circular(views=4, start_rad=0.0, detector_shape=(17, 17)), cubic(centre_mm=(0, 0, 13))),
     "mostly air": (circular(detector_shape=(18, 60)), cubic()),
 }
 
