@@ -3,8 +3,10 @@
 Import it only where Triton is wanted: an install without CUDA has none. With TRITON_INTERPRET=1 in the environment before Triton is
 first imported, the kernels run in Python on CPU tensors; so they are tested.
 
-A program handles one level for a block of points, and level is the outer axis of the launch grid: programs that run at the same time read
-one level's table, which the L2 cache holds for all but the largest. A vertex's two features are neighbours in memory and one 64-bit load.
+Compiled for compute capabilities 7.5 to 12.0 and looked at there; no GPU has run or timed them yet.
+
+A program handles one level for a block of points, and level is the outer axis of the launch grid: programs that run at the same time
+share one level's table, which the L2 cache may hold. A vertex's two features are neighbours in memory and one 64-bit load.
 The adjoint adds with float32 atomics without order of memory (`relaxed`), so its sums differ in rounding from run to run; it computes the
 cells anew and keeps the points alone. Indices are int32, in which products wrap as the hash wants. Adam reads moments and parameters only
 where there is a gradient.
@@ -23,7 +25,7 @@ from .adam import BETA1, BETA2, EPSILON
 from .hash_grid import PRIMES, HashGrid
 
 POINTS, WARPS = 256, 8
-"""Points of a program, and its warps: one point a thread, which needs 40 registers and no exchange between threads."""
+"""Points of a program, and its warps: one point a thread, which takes about 40 registers and no exchange between threads."""
 
 NUMBERS = 1024
 """Parameters that a program of Adam's updates."""
