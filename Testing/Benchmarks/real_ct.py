@@ -71,7 +71,7 @@ def run(to_solve: Problem, name: str, limit_s: float, preset: str | None = None,
     recon, peak = to_unit(last.volume(), "HU", scan.mu_water), peak_memory_bytes()
     return {
         "steps": f"{last.step} of {last.steps}",
-        "seconds": round(seconds, 2),
+        "seconds": round(seconds, 4),
         "psnr_db": round(psnr(recon, truth), 3),
         "ssim": round(ssim(recon, truth), 4),
         "peak_memory_mb": None if peak is None else round(peak / 1e6, 1),
