@@ -32,21 +32,29 @@ class SmoothnessBlock:
     ----------
     cube : UnitCube
         Its grid's spacing is that of the block.
+    base : tensor [z, y, x], optional
+        Attenuation that the field is added to; blocks then lie on the voxels, else anywhere.
     """
 
-    def __init__(self, cube: UnitCube):
+    def __init__(self, cube: UnitCube, base: torch.Tensor | None = None):
         self.shape = tuple(min(EDGE, n) for n in cube.grid.shape)
         self.share = np.prod(cube.grid.shape) / np.prod(self.shape)
+        self.base, self._under = base, 0.0
         self._step = (np.asarray(cube.grid.spacing_mm) / cube.edge_mm)[::-1]
         self._room = np.array(cube.grid.shape) - self.shape
         z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(self.shape, self._step)), indexing="ij")
         self._offsets = torch.from_numpy(np.stack([x, y, z]).reshape(3, -1).astype(np.float32))
 
     def draw(self, rng: np.random.Generator) -> torch.Tensor:
-        """Points (3, n) of a block at a random place, not bound to the voxel centres."""
-        corner = ((rng.random(3) * self._room + rng.random(3)) * self._step)[::-1]
-        return self._offsets + torch.tensor(corner[:, None].astype(np.float32))
+        """Points (3, n) of a block at a random place."""
+        if self.base is None:
+            corner = rng.random(3) * self._room + rng.random(3)
+        else:
+            first = rng.integers(0, self._room + 1)
+            self._under = self.base[tuple(slice(f, f + n) for f, n in zip(first, self.shape))]
+            corner = first + 0.5
+        return self._offsets + torch.tensor((corner * self._step)[::-1, None].astype(np.float32))
 
     def gradient(self, mu: torch.Tensor) -> torch.Tensor:
-        """Gradient (n,) of the whole grid's total variation, as this block estimates it, with respect to its mu (n,)."""
-        return total_variation_gradient(mu.reshape(self.shape)).reshape(-1) * float(self.share)
+        """Gradient (n,) of the whole grid's total variation, as the block drawn last estimates it, with respect to its mu (n,)."""
+        return total_variation_gradient(mu.reshape(self.shape) + self._under).reshape(-1) * float(self.share)

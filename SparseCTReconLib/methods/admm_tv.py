@@ -1,25 +1,50 @@
-"""ADMM-TV as a method: total variation with a weight that follows the data."""
+"""ADMM-TV as a method: total variation with a weight that follows the data, plain or reweighted at the edges it finds."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from ..classical.admm_tv import ADMMState, admm_tv
+from ..classical.admm_tv import EDGE, ADMMState, reweighted
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from ..operators.tv import TotalVariationProx
 from .base import Method, MethodOptions, iterate_states, option
 
+PASSES, UPDATES = (40, 10), (200, 40)
+"""What convergence takes, and what each reweighting: passes over all views, and updates with a subset of them; the larger one counts."""
+
 
 class ADMMTVOptions(MethodOptions):
-    iterations: int = option(40, "passes", "Passes over all views.", ge=1, le=2000)
+    iterations: int | None = option(
+        None,
+        "passes",
+        "Passes over all views, those for reweightings included. Default: enough to converge, more for fewer views.",
+        ge=1,
+        le=5000,
+    )
     strength: float = option(
         1.0, "", "Factor on the weight of total variation, which follows views, grid and noise; 2 is visibly smoother.", gt=0, le=100
     )
+    reweightings: int = option(0, "", "Times that the weight is lowered at the edges found so far; 2 keeps edges' contrast.", ge=0, le=20)
     views_per_subset: int = option(5, "views", "Views in a subset; fewer are faster, as long as the subsets agree.", ge=1, le=1000)
     prox_iterations: int = option(3, "iterations", "Iterations of the total-variation step in each update.", ge=1, le=100)
+
+    def turns(self, views: int) -> list[int]:
+        """Passes before the first reweighting, between reweightings, and after the last."""
+        turns = [max(passes, -(-updates // self.subsets(views))) for passes, updates in zip(PASSES, UPDATES)]
+        turns = [turns[0], *[turns[1]] * self.reweightings]
+        if self.iterations is None:
+            return turns
+        ends = np.round(np.cumsum(turns) * self.iterations / sum(turns)).astype(int)
+        return np.diff(ends, prepend=0).tolist()
+
+    def subsets(self, views: int) -> int:
+        """Subsets of the views."""
+        return max(1, round(views / self.views_per_subset))
 
 
 class ADMMTV(Method):
@@ -31,33 +56,64 @@ class ADMMTV(Method):
         "IEEE Trans Med Imaging 34(2), 2015. doi:10.1109/TMI.2014.2358499"
     )
     Options = ADMMTVOptions
+    presets = {"recommended": {}, "reweighted": {"reweightings": 2}}
 
     def run(self, scan, grid, options, device="cpu", resume=None):
-        A = projector(scan.geometry, grid, device)
-        y = A.projections(scan.projections)
+        turns = options.turns(scan.views)
+        solver = Solver(scan, grid, options, device)
+        done = solver.resume(resume) if resume else 0
+        scale = float(torch.linalg.vector_norm(solver.y)) or 1.0
         neighbour = neighbour_weight(scan, grid)
-        prox = TotalVariationProx(A.volume_shape, options.prox_iterations)
-        start, done = ADMMState(A.zeros(), None, None, 0, max(1, round(scan.views / options.views_per_subset))), 0
-        if resume:
-            x, g = A.volume(resume["x"]), A.volume(resume["g"])
-            start, done = ADMMState(x, None, g, int(resume["updates"]), int(resume["subsets"])), int(resume["step"])
-            prox.dual[...] = resume["dual"]
-        weights = measurement_weights(scan, grid)
-        weights = torch.ones_like(y) if weights is None else A.projections(weights)
-        tv_weight = options.strength * total_variation_weight(A)
-        scale = float(torch.linalg.vector_norm(y)) or 1.0
         yield from iterate_states(
-            admm_tv(A, y, weights, tv_weight, prox, start),
+            solver.states(remaining(turns, done)),
             "iterating",
-            options.iterations,
+            sum(turns),
             done,
             volume=lambda state: voxel_means(state.x.cpu().numpy(), neighbour),
             metrics=lambda state: {"residual": state.residual / scale},
-            arrays=lambda state: {
-                "x": state.x.cpu().numpy(),
-                "g": state.g.cpu().numpy(),
-                "dual": prox.dual,
-                "updates": np.array(state.updates),
-                "subsets": np.array(state.subsets),
-            },
+            arrays=solver.arrays,
         )
+
+
+def remaining(turns: list[int], done: int) -> list[int]:
+    """What is left of the turns after some passes, the present one first even if nothing of it is left."""
+    ends = np.cumsum(turns)
+    present = int(np.searchsorted(ends, done))
+    return [int(ends[present]) - done, *turns[present + 1 :]] if present < len(turns) else [0]
+
+
+class Solver:
+    """The problem of a scan on a grid, and where the algorithm stands."""
+
+    def __init__(self, scan, grid, options: ADMMTVOptions, device: str = "cpu"):
+        self.A = projector(scan.geometry, grid, device)
+        self.y = self.A.projections(scan.projections)
+        self.prox = TotalVariationProx(self.A.volume_shape, options.prox_iterations)
+        weights = measurement_weights(scan, grid)
+        self.weights = torch.ones_like(self.y) if weights is None else self.A.projections(weights)
+        self.tv_weight = options.strength * total_variation_weight(self.A)
+        self.eps = EDGE * scan.mu_water
+        self.state = ADMMState(self.A.zeros(), None, None, 0, options.subsets(scan.views))
+
+    def states(self, turns: list[int]) -> Iterator[ADMMState]:
+        """Yield the state after each pass, reweighting total variation between the turns."""
+        yield from reweighted(self.A, self.y, self.weights, self.tv_weight, self.prox, self.state, self.eps, turns)
+
+    def arrays(self, state: ADMMState) -> dict[str, np.ndarray]:
+        """What `resume` goes on from."""
+        return {
+            "x": state.x.cpu().numpy(),
+            "g": state.g.cpu().numpy(),
+            "dual": self.prox.dual,
+            "edge_weights": self.prox.weights,
+            "updates": np.array(state.updates),
+            "subsets": np.array(state.subsets),
+        }
+
+    def resume(self, arrays) -> int:
+        """Take over what `arrays` gave; returns the passes that are done."""
+        x, g = self.A.volume(arrays["x"]), self.A.volume(arrays["g"])
+        self.state = ADMMState(x, None, g, int(arrays["updates"]), int(arrays["subsets"]))
+        self.prox.dual[...] = arrays["dual"]
+        self.prox.weigh(arrays["edge_weights"])
+        return int(arrays["step"])

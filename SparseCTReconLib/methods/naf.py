@@ -1,136 +1,218 @@
-"""NAF: a neural attenuation field with layer norm, fitted to the measured rays.
+"""NAF: a neural attenuation field fitted to the measured rays; from scratch as in the papers, or added to a volume that there is already.
 
-    minimise  |F^(1/2) (sum_i mu(x_i) dl - p)|^2  +  lambda TV(mu)
-
-Hash encoding, layer norm and a small network as in NI-NeRF (Xu et al. 2025). A step takes whole detector rows, so that the ramp F can
-filter their residuals: filtered least squares (Accelerated INR, see the citation), without which low frequencies take nearly all of a
-step. Measurement weights and total variation as in ADMM-TV; Adam with rates that fall to a twentieth by the end of the steps or of the
-time.
+Hash encoding, layer norm and a small network (NAF, Zha et al. 2022; NI-NeRF, Xu et al. 2025), filtered least squares on detector rows
+(Accelerated INR), without which low frequencies take nearly all of a step. At CPU budgets a field from scratch stays decibels behind
+ADMM-TV, so that the recommended preset begins with that, lets a network restore what total variation loses, and adds the field to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
 import numpy as np
-import torch
+from pydantic import model_validator
 
 from ..classical.weights import measurement_weights, total_variation_weight
-from ..fields.field import AttenuationField
+from ..fields import mci
+from ..fields.backends import make_field
+from ..fields.channel_mask import channel_mask
 from ..fields.hash_grid import HashGrid
 from ..fields.head import Head
-from ..fields.rays import RaySampler, UnitCube
-from ..fields.smoothness import SmoothnessBlock
+from ..fields.networks import HashNetwork
+from ..fields.ray_training import Measurements, RayTraining
+from ..fields.rays import UnitCube
 from ..operators import projector
-from ..operators.ramp import RampFilter
-from .base import Method, MethodOptions, iterate_states, option
+from ..operators.averaging import neighbour_weight, voxel_means
+from .base import Method, MethodOptions, State, option
+from .starting_volume import StartingVolume
 
 STEPS_PER_STATE = 10
-VOXELS_PER_SAMPLE = 2.0
 FINAL_RATE = 0.05
+CORRECTION = 0.1
+"""Attenuation, in that of water, of an output of 1 where the field is added to a volume."""
+
+HEADS = {
+    "compact": {},
+    "ni-nerf": {"skip": True, "activation": "gelu"},
+    "naf": {"skip": True, "output": "sigmoid"},
+}
 
 
 class NAFOptions(MethodOptions):
-    iterations: int = option(1000, "steps", "Steps of training.", ge=STEPS_PER_STATE, le=1_000_000)
-    rows: int = option(8, "detector rows", "Detector rows in a step.", ge=1, le=10_000)
-    smoothness: float = option(1.0, "", "Factor on the weight of total variation; 0 leaves it out.", ge=0, le=100)
+    start: Literal["admm-tv", "nothing"] = option(
+        "admm-tv", "", "What the field is added to; from nothing it learns all, as in the papers."
+    )
+    restoration: bool | None = option(None, "", "start=admm-tv: let the pretrained network restore its volume. Default on.")
+    iterations: int = option(100, "steps", "Steps of training.", ge=STEPS_PER_STATE, le=10_000_000)
+    loss: Literal["filtered", "squares", "l1"] = option("filtered", "", "Of the rays: ramp-filtered squares, squares, or absolute values.")
+    rays: int = option(2048, "rays", "Rays in a step; the filtered loss takes whole detector rows.", ge=16, le=1_000_000)
+    sample_spacing: float = option(2.0, "voxels", "Between samples on a ray.", ge=0.1, le=10)
+    smoothness: float = option(0.5, "", "Factor on the weight of total variation; 0 leaves it out.", ge=0, le=100)
+    network: Literal["compact", "ni-nerf", "naf"] = option("compact", "", "Behind the encoding: ours (two layers), NI-NeRF's, NAF's.")
+    layer_norm: bool = option(True, "", "Normalise each point's features.")
+    mci: str = option("none", "", "start=nothing: pretrained network: head, chest, abdomen, limb, auto, a file, or none.")
+    mask_step: int = option(0, "steps", "Step after which channels of noise are masked by their spectrum; 0 for never.", ge=0)
     levels: int = option(8, "levels", "Levels of the hash grid.", ge=2, le=16, multiple_of=2)
     log2_table: int = option(22, "log2 rows", "Rows of a level's table, as a power of two.", ge=10, le=24)
+    finest: int = option(0, "cells", "Along the longest edge on the finest level; 0 for as many as voxels.", ge=0, le=16384)
     hidden: int = option(32, "neurons", "Width of the network's layers.", ge=8, le=128, multiple_of=4)
     table_rate: float = option(3e-2, "", "Learning rate of the hash tables.", gt=0, le=1)
     head_rate: float = option(1e-2, "", "Learning rate of the network.", gt=0, le=1)
+    decay: bool = option(True, "", "Rates fall to a twentieth by the end of the steps or of the time.")
+    backend: Literal["auto", "numba", "torch", "triton", "tinycudann"] = option(
+        "auto", "", "What runs the field; auto is the fastest there."
+    )
     seed: int = option(0, "", "Of the start, the rays and the samples.", ge=0)
+
+    @model_validator(mode="after")
+    def _no_contradiction(self):
+        if self.start != "nothing" and self.mci != mci.NONE:
+            raise ValueError("mci starts a field that learns all from the rays: give start=nothing, or leave mci out")
+        if self.start == "nothing" and self.restoration:
+            raise ValueError("restoration works on ADMM-TV's volume: give start=admm-tv, or leave restoration out")
+        return self
 
 
 class NAF(Method):
     name = "naf"
-    title = "NAF + LN"
-    summary = "A neural field (hash grid, layer norm, small network) fitted to the rays: smooth and streak-free, slower than ADMM-TV."
+    title = "NAF + LN + MCI"
+    summary = "ADMM-TV, restored by a pretrained network and refined by a neural field; or the field alone, as its papers have it."
     citation = (
         "Zha R, Zhang Y, Li H. NAF: neural attenuation fields for sparse-view CBCT reconstruction. MICCAI 2022. "
         "doi:10.1007/978-3-031-16446-0_42; Xu Z et al. NeRF-based CBCT reconstruction needs normalization and initialization. 2025."
     )
+    devices = ("cpu", "cuda")
     Options = NAFOptions
+    presets = {
+        "recommended": {},
+        "from-scratch": {"start": "nothing", "iterations": 1000, "smoothness": 1.0},
+        "paper": {
+            "start": "nothing",
+            "iterations": 150_000,
+            "loss": "l1",
+            "rays": 1024,
+            "sample_spacing": 0.8,
+            "smoothness": 0.0,
+            "network": "ni-nerf",
+            "mci": "abdomen",
+            "mask_step": 500,
+            "levels": 10,
+            "log2_table": 19,
+            "finest": 8192,
+            "table_rate": 1e-3,
+            "head_rate": 1e-3,
+            "decay": False,
+        },
+    }
     memory_options = ("log2_table", "levels")
 
     def memory_bytes(self, grid, scan, options):
-        return super().memory_bytes(grid, scan, options) + encoding_of(options, UnitCube(grid)).training_bytes()
+        return super().memory_bytes(grid, scan, options) + encoding(options, UnitCube(grid)).training_bytes()
 
     def run(self, scan, grid, options, device="cpu", resume=None):
-        training = Training(scan, grid, options)
-        done = 0
+        yield from Run(scan, grid, options, device).states(resume)
+
+
+def encoding(options: NAFOptions, cube: UnitCube) -> HashGrid:
+    """The hash grid that the options ask for."""
+    return HashGrid(options.levels, 16, options.finest or max(32, *cube.grid.size), options.log2_table, tuple(map(float, cube.upper)))
+
+
+def architecture(options: NAFOptions, cube: UnitCube) -> HashNetwork:
+    """The network that the options ask for; what is added to a volume may be negative."""
+    grid = encoding(options, cube)
+    kind = {**HEADS[options.network], "layer_norm": options.layer_norm}
+    if options.start != "nothing":
+        kind["output"] = "linear"
+    return HashNetwork(grid, Head(grid.channels, options.hidden, **kind))
+
+
+class Run:
+    """The stages of a reconstruction: the volume to start from, pass by pass, then the field."""
+
+    def __init__(self, scan, grid, options: NAFOptions, device: str):
+        self.scan, self.grid, self.options, self.device = scan, grid, options, device
+        self.cube, self.spent, self.spent_before = UnitCube(grid), 0.0, 0.0
+        restored = options.restoration is not False
+        self.start = StartingVolume(scan, grid, restored) if options.start == "admm-tv" else None
+        self.passes = self.start.passes if self.start else 0
+        self.steps = self.passes + -(-options.iterations // STEPS_PER_STATE)
+
+    def states(self, resume=None) -> Iterator[State]:
+        """Every state from the first, or from the one that `resume` was taken at."""
+        done = int(resume["step"]) if resume else 0
+        if done < self.passes:
+            yield from self._approach(resume)
+            resume = None
+        yield from self._refine(resume)
+
+    def _approach(self, resume) -> Iterator[State]:
+        """States of the volume to start from."""
+        start = self.start
+        done = start.resume(resume) if resume else 0
+        for step, state in enumerate(start.states(done), start=done + 1):
+            stage = "iterating" if step <= start.turns[0] else "iterating after restoration"
+            metrics = {"residual": state.residual / start.scale}
+            arrays = partial(lambda state, step: {**start.solver.arrays(state), "step": np.array(step)}, state, step)
+            spent = yield State(stage, step, self.steps, partial(start.means, state), metrics, arrays)
+            self.spent = spent or 0.0
+        self.spent_before = self.spent
+
+    def _refine(self, resume) -> Iterator[State]:
+        """States of the field, ten steps each."""
+        base = None
+        if self.start:
+            base = resume["base"] if resume else self.start.solver.state.x.cpu().numpy()
+        training = self.training(base)
+        field = training.field
         if resume:
-            done = int(resume["step"])
-            training.field.restore(resume)
-        yield from iterate_states(
-            training.losses(),
-            "training the field",
-            -(-options.iterations // STEPS_PER_STATE),
-            done,
-            volume=lambda loss: training.field.volume(training.cube),
-            metrics=lambda loss: {"loss": loss},
-            arrays=lambda loss: training.field.arrays(),
-            heed=training.heed,
-        )
+            field.restore(resume)
+        neighbour = neighbour_weight(self.scan, self.grid) if self.start else 0.0
+        for step in range(self.passes + field_steps(field) // STEPS_PER_STATE, self.steps):
+            loss = self.ten_steps(training)
+            arrays = partial(self._arrays, field, base, step + 1)
+            volume = lambda: voxel_means(training.volume(), neighbour)  # noqa: E731
+            spent = yield State("training the field", step + 1, self.steps, volume, {"loss": loss}, arrays)
+            self.spent = spent or 0.0
+
+    @staticmethod
+    def _arrays(field, base, step) -> dict[str, np.ndarray]:
+        kept = {} if base is None else {"base": base}
+        return {**field.arrays(), **kept, "step": np.array(step)}
+
+    def training(self, base) -> RayTraining:
+        """A fresh field that is added to `base`, [z, y, x] or None, and what it learns from."""
+        options, scan = self.options, self.scan
+        scale = scan.mu_water * (1.0 if base is None else CORRECTION)
+        network = architecture(options, self.cube)
+        backend = None if options.backend == "auto" else options.backend
+        field = make_field(network, scale, self.device, backend, options.seed)
+        if pretrained := mci.load(options.mci, network.head, scan):
+            field.set_head(pretrained.parameters)
+        A = projector(scan.geometry, self.grid, self.device)
+        tv_weight = options.smoothness and options.smoothness * total_variation_weight(A)
+        measurements = Measurements(scan.projections, measurement_weights(scan, self.grid), scan.mu_water, scan.photons, tv_weight, base)
+        return RayTraining(field, A, measurements, options.loss, options.rays, options.sample_spacing)
+
+    def ten_steps(self, training: RayTraining) -> float:
+        """The mean loss of `STEPS_PER_STATE` steps."""
+        options, field, losses = self.options, training.field, []
+        rng = np.random.default_rng((options.seed, field_steps(field)))
+        for _ in range(STEPS_PER_STATE):
+            factor = FINAL_RATE ** self._progress(field) if options.decay else 1.0
+            losses.append(training.step(rng, factor * options.table_rate, factor * options.head_rate))
+            if options.mask_step and field_steps(field) == options.mask_step:
+                field.mask = channel_mask(field.features, self.cube).numpy()
+        return float(np.mean(losses))
+
+    def _progress(self, field) -> float:
+        """How much of the field's steps, or of its time if that is more, is spent: 0 to 1."""
+        in_time = (self.spent - self.spent_before) / max(1e-9, 1 - self.spent_before)
+        return min(1.0, max(in_time, field_steps(field) / self.options.iterations))
 
 
-def encoding_of(options: NAFOptions, cube: UnitCube) -> HashGrid:
-    """The hash grid that the options ask for; its finest cells are as large as the voxels."""
-    return HashGrid(options.levels, 16, max(32, max(cube.grid.size)), options.log2_table, tuple(map(float, cube.upper)))
-
-
-class Training:
-    """A field, the rays it learns from, and the schedule of its steps."""
-
-    def __init__(self, scan, grid, options: NAFOptions):
-        self.options, self.spent = options, 0.0
-        self.cube = UnitCube(grid)
-        encoding = encoding_of(options, self.cube)
-        self.field = AttenuationField(encoding, Head(encoding.channels, options.hidden), scan.mu_water, np.random.default_rng(options.seed))
-        self.sampler = RaySampler(scan.geometry, self.cube, VOXELS_PER_SAMPLE * min(grid.spacing_mm))
-        self.block = SmoothnessBlock(self.cube)
-        self.measured, self.weights = scan.projections, measurement_weights(scan, grid)
-        self.scale = float(np.mean(np.square(scan.projections))) or 1.0
-        self.ramp = RampFilter(scan.projections.shape[2], 1.0, "hann")
-        self.ramp_scale = 1 / float(self.ramp.response.mean())
-        tv_weight = options.smoothness and options.smoothness * total_variation_weight(projector(scan.geometry, grid))
-        self.tv_factor = float(2 * tv_weight / (scan.projections.size * self.scale))
-
-    def heed(self, spent: float | None) -> None:
-        """Take note of the share of the time budget that is spent, None where there is none."""
-        self.spent = spent or 0.0
-
-    def progress(self) -> float:
-        """How much of the steps, or of the time if that is more, is spent: 0 to 1."""
-        return min(1.0, max(self.spent, self.field.optimisers[0].steps / self.options.iterations))
-
-    def losses(self) -> Iterator[float]:
-        """Yield the mean squared error of the line integrals over their mean square, after every `STEPS_PER_STATE` steps, for ever."""
-        while True:
-            rng = np.random.default_rng((self.options.seed, self.field.optimisers[0].steps))
-            yield sum(self.step(rng) for _ in range(STEPS_PER_STATE)) / STEPS_PER_STATE
-
-    def step(self, rng: np.random.Generator) -> float:
-        """One step of Adam on fresh rays and a fresh block of voxels."""
-        pixels = self.sampler.draw(self.options.rows, rng)
-        points, lengths = self.sampler(pixels, rng)
-        on_rays = points.shape[1]
-        if self.tv_factor:
-            points = torch.cat([points, self.block.draw(rng)], dim=1)
-        mu, features = self.field.forward(points)
-        gradient, loss = self.data_gradient(pixels, lengths, mu[:on_rays])
-        if self.tv_factor:
-            gradient = torch.cat([gradient, self.tv_factor * self.block.gradient(mu[on_rays:])])
-        decay = FINAL_RATE ** self.progress()
-        self.field.descend(points, features, gradient, self.options.table_rate * decay, self.options.head_rate * decay)
-        return loss
-
-    def data_gradient(self, pixels: np.ndarray, lengths: torch.Tensor, mu: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Gradient of the data term with respect to mu at the rays' samples, and the term."""
-        at = tuple(pixels.T)
-        lengths = lengths.numpy()
-        error = mu.numpy().reshape(len(pixels), -1).sum(axis=1) * lengths - self.measured[at]
-        weighted = error if self.weights is None else error * self.weights.numpy()[at]
-        filtered = self.ramp.few_rows(weighted.reshape(-1, self.measured.shape[2])).reshape(-1)
-        slope = (2 * self.ramp_scale / (self.scale * len(pixels))) * filtered * lengths
-        return torch.from_numpy(np.repeat(slope.astype(np.float32), self.sampler.samples)), float(np.mean(error * weighted)) / self.scale
+def field_steps(field) -> int:
+    """Steps of Adam that a field has made."""
+    return field.optimisers[0].steps

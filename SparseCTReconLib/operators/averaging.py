@@ -39,6 +39,8 @@ def voxel_means(samples: np.ndarray, neighbour: float) -> np.ndarray:
     from scipy.ndimage import correlate1d
 
     means = samples
+    if neighbour == 0:
+        return means
     for axis in range(3):
         means = correlate1d(means, [neighbour, 1 - 2 * neighbour, neighbour], axis, mode="nearest")
     return means

@@ -1,6 +1,6 @@
 """Proximal map of isotropic total variation with non-negativity, by fast gradient projection.
 
-    prox(b) = argmin_{z >= 0} 0.5 |z - b|^2 + weight TV(z),   TV(z) = sum |forward differences of z|
+    prox(b) = argmin_{z >= 0} 0.5 |z - b|^2 + weight TV(z),   TV(z) = sum w |forward differences of z|,   w = 1 or given per voxel
 
 Dual gradient projection with momentum (Beck and Teboulle 2009, IEEE Trans. Image Process. 18(11)), two passes over memory an iteration.
 The dual variable can be kept between calls: a solver that calls with slowly changing `b` then needs few iterations.
@@ -31,8 +31,9 @@ def _primal(start, stop, b, dual, weight, z):
 
 
 @kernel
-def _dual(start, stop, z, step, momentum, dual, previous):
-    """Ascend along D z, project onto unit balls, extrapolate; `dual` is the extrapolated point, `previous` the last projected one."""
+def _dual(start, stop, z, step, momentum, radii, dual, previous):
+    """Ascend along D z, project onto balls, extrapolate; `dual` is the extrapolated point, `previous` the last projected one. `radii`
+    may have one plane and row for all."""
     nx, ny, nz = z.shape
     for i in range(start, stop):
         wx = np.float32(i + 1 < nx) * step
@@ -41,12 +42,13 @@ def _dual(start, stop, z, step, momentum, dual, previous):
             here, right, back = z[i, j], z[min(i + 1, nx - 1), j], z[i, min(j + 1, ny - 1)]
             dx, dy, dz = dual[0, i, j], dual[1, i, j], dual[2, i, j]
             px, py, pz = previous[0, i, j], previous[1, i, j], previous[2, i, j]
+            radius = radii[min(i, radii.shape[0] - 1), min(j, radii.shape[1] - 1)]
             for k in range(nz):
                 above = here[k + 1] if k + 1 < nz else here[k]
                 gx = dx[k] + wx * (right[k] - here[k])
                 gy = dy[k] + wy * (back[k] - here[k])
                 gz = dz[k] + step * (above - here[k])
-                shrink = np.float32(1) / max(np.float32(1), np.sqrt(gx * gx + gy * gy + gz * gz))
+                shrink = radius[k] / max(radius[k], np.sqrt(gx * gx + gy * gy + gz * gz))
                 gx, gy, gz = gx * shrink, gy * shrink, gz * shrink
                 dx[k], dy[k], dz[k] = gx + momentum * (gx - px[k]), gy + momentum * (gy - py[k]), gz + momentum * (gz - pz[k])
                 px[k], py[k], pz[k] = gx, gy, gz
@@ -66,6 +68,16 @@ class TotalVariationProx:
     def __init__(self, shape: tuple[int, int, int], iterations: int = 10):
         self.iterations = iterations
         self.dual = np.zeros((3, *shape[::-1]), dtype=np.float32)
+        self._radii = np.ones((1, 1, shape[0]), dtype=np.float32)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights [z, y, x] of the voxels' differences; one plane and row [z, 1, 1] where all are 1."""
+        return self._radii.T
+
+    def weigh(self, weights: np.ndarray) -> None:
+        """Set `weights`, which are positive."""
+        self._radii = np.ascontiguousarray(weights.T, dtype=np.float32)
 
     def __call__(self, b: torch.Tensor, weight: float) -> torch.Tensor:
         """The proximal point of `b` [z, y, x]."""
@@ -79,7 +91,7 @@ class TotalVariationProx:
             t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
             momentum = np.float32((t - 1) / t_next)
             run_threaded(_primal, planes, array, self.dual, weight, z)
-            run_threaded(_dual, planes, z, np.float32(1 / (12 * weight)), momentum, self.dual, previous)
+            run_threaded(_dual, planes, z, np.float32(1 / (12 * weight)), momentum, self._radii, self.dual, previous)
             t = t_next
         self.dual, _ = previous, self.dual
         run_threaded(_primal, planes, array, self.dual, weight, z)

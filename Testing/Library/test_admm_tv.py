@@ -10,11 +10,12 @@ from phantoms import Phantom
 from small_scanners import as_matrix, overdetermined
 
 from SparseCTReconLib import methods, reconstruct
-from SparseCTReconLib.classical.admm_tv import ADMMState, SubsetGradients, admm_tv, penalty
+from SparseCTReconLib.classical.admm_tv import ADMMState, SubsetGradients, admm_tv, edge_weights, penalty
 from SparseCTReconLib.classical.weights import TV_PER_VIEW, mean_curvature, measurement_weights, total_variation_weight
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
+from SparseCTReconLib.methods.admm_tv import ADMMTVOptions, remaining
 from SparseCTReconLib.operators import projector
 from SparseCTReconLib.operators.tv import TotalVariationProx
 from SparseCTReconLib.scan import Scan
@@ -263,6 +264,51 @@ def test_strength_makes_it_smoother(head):
     scan, grid, _ = head
     roughness = [total_variation(reconstruct(scan, "admm-tv", grid, iterations=12, strength=s).array) for s in (0.1, 1, 5)]
     assert roughness[0] > 1.05 * roughness[1] > 1.1 * roughness[2]
+
+
+def test_edges_weigh_less_than_what_is_flat():
+    x = np.zeros((3, 4, 5), np.float32)
+    x[:, :, 3:] = 0.02
+    weights = edge_weights(x, 0.005)
+    np.testing.assert_allclose(weights[:, :, 2], 0.2, rtol=1e-5)
+    assert (np.delete(weights, 2, axis=2) == 1).all()
+
+
+def test_reweighting_keeps_the_contrast_that_total_variation_takes_where_views_are_few():
+    phantom, grid = Phantom(80.0), Grid.centred((36, 36, 36), (5.0,) * 3)
+    truth = phantom.volume(grid)
+    A = projector(Geometry.preset("linac", 6, detector_shape=(32, 48), pixel_mm=(8.0, 6.0)), grid)
+    scan = Scan(A(A.volume(truth)).numpy(), A.geometry)
+    errors = {}
+    for times in (0, 3):
+        *_, state = methods.get("admm-tv").run(scan, grid, ADMMTVOptions(reweightings=times, strength=0.3))
+        errors[times] = psnr(50_000 * state.volume(), 50_000 * truth)
+    assert errors[3] > errors[0] + 0.3
+
+
+def test_passes_are_shared_out_between_the_turns():
+    assert ADMMTVOptions().turns(20) == [50] and ADMMTVOptions().turns(10) == [100] and ADMMTVOptions().turns(50) == [40]
+    assert ADMMTVOptions(reweightings=2).turns(10) == [100, 20, 20]
+    assert ADMMTVOptions(reweightings=2, iterations=7).turns(10) == [5, 1, 1]
+    assert all(sum(ADMMTVOptions(reweightings=3, iterations=n).turns(20)) == n for n in range(1, 30))
+
+
+@pytest.mark.parametrize("done, left", [(0, [5, 3, 2]), (2, [3, 3, 2]), (5, [0, 3, 2]), (7, [1, 2]), (10, [0]), (12, [0])])
+def test_what_is_left_of_the_turns(done, left):
+    assert remaining([5, 3, 2], done) == left
+
+
+@pytest.mark.parametrize("kept_at", [2, 4, 5, 6])
+def test_a_reweighted_run_goes_on_exactly_from_any_pass(head, kept_at):
+    scan, grid, _ = head
+    method, options = methods.get("admm-tv"), ADMMTVOptions(reweightings=2, iterations=7)
+    assert options.turns(scan.views)[:2] == [5, 1]
+    kept = None
+    for state in method.run(scan, grid, options):
+        if state.step == kept_at:
+            kept = {name: np.array(array) for name, array in state.checkpoint().items()}
+    *_, resumed = method.run(scan, grid, options, resume=kept)
+    np.testing.assert_array_equal(resumed.volume(), state.volume())
 
 
 def test_its_options_are_bounded():

@@ -133,7 +133,7 @@ def objective(z, b, weight):
 
 
 def slow_prox(b, weight, iterations=4000):
-    """Primal-dual hybrid gradient (Chambolle and Pock 2011) in double precision."""
+    """`weight` is a number or one for each voxel. Primal-dual hybrid gradient (Chambolle and Pock 2011) in double precision."""
     z = ahead = np.maximum(b, 0)
     p = np.zeros((3, *b.shape))
     step = 1 / np.sqrt(12)
@@ -162,6 +162,16 @@ def test_the_total_variation_prox_is_the_minimum(shape, weight):
     z = prox(b, weight)
     np.testing.assert_allclose(z, expected, atol=2e-3)
     assert objective(z, b, weight) <= objective(expected, b, weight) + 1e-4 * abs(objective(expected, b, weight)) + 1e-6
+
+
+def test_the_prox_with_a_weight_for_each_voxel_is_the_minimum():
+    b, weights = rough((5, 6, 7)), np.random.default_rng(3).uniform(0.1, 1, (5, 6, 7)).astype(np.float32)
+    step = TotalVariationProx(b.shape, 800)
+    step.weigh(weights)
+    z = step(torch.from_numpy(b), 0.4).numpy()
+    np.testing.assert_array_equal(step.weights, weights)
+    np.testing.assert_allclose(z, slow_prox(b.astype(float), 0.4 * weights.astype(float)), atol=2e-3)
+    assert np.abs(z - prox(b, 0.4)).max() > 0.05
 
 
 def test_the_prox_is_never_negative_and_keeps_the_mean_of_what_is_positive():

@@ -1,0 +1,94 @@
+"""The volume that a field is added to: ADMM-TV's, restored by a network that has learnt what such volumes lack, and fitted again.
+
+    x  <-  ADMM-TV until it has converged
+    x  <-  x + network(x) - x                    in voxel means, which the network knows
+    x  <-  ADMM-TV again, a few passes; where views are few, reweighted at the edges of the restored volume
+
+The dual variables of ADMM and of total variation are kept across the network. Reweighting gains .4 to 1 dB on heads, chests and limbs with
+10 views on 128 voxels, and loses up to .5 dB from 20 views on, when the voxels' mismatch is what it begins to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..classical.admm_tv import RESTART, ADMMState, edge_weights
+from ..networks import restoration
+from ..operators.averaging import neighbour_weight, voxel_means
+from .admm_tv import ADMMTVOptions, Solver
+
+FEW = 0.125
+"""Views over the grid's largest number of voxels along an axis, below which total variation is reweighted."""
+
+REPAIR_UPDATES = 8
+"""Of ADMM-TV behind the network, where it is not reweighted."""
+
+
+class StartingVolume:
+    """A solver, and its stages.
+
+    Parameters
+    ----------
+    scan, grid
+        As `Method.run` takes them.
+    restored : bool
+        Whether the network is asked.
+    """
+
+    def __init__(self, scan, grid, restored: bool):
+        self.mu_water, self.neighbour = scan.mu_water, neighbour_weight(scan, grid)
+        few = scan.views < FEW * max(grid.size)
+        options = ADMMTVOptions(reweightings=2 if few else 0)
+        self.solver = Solver(scan, grid, options)
+        turns = options.turns(scan.views)
+        repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * restored
+        self.turns = [turns[0], *repair]
+        self.reweights = few
+        self.network = restoration.load()[0] if restored else None
+
+    @property
+    def passes(self) -> int:
+        """Over all views, in all stages."""
+        return sum(self.turns)
+
+    @property
+    def scale(self) -> float:
+        """Norm of the measurements."""
+        return float(self.solver.y.norm()) or 1.0
+
+    def states(self, done: int = 0) -> Iterator[ADMMState]:
+        """Yield the state after each pass from `done` on."""
+        for number, end in enumerate(np.cumsum(self.turns).tolist()):
+            begin = end - self.turns[number]
+            if done >= end:
+                continue
+            if number and done == begin:
+                self._between(number)
+            for state in self.solver.states([end - done]):
+                self.solver.state = state
+                done += 1
+                yield state
+                if done == end:
+                    break
+
+    def _between(self, number: int) -> None:
+        """Restore before the first of the later turns, and weigh the edges anew."""
+        state = self.solver.state
+        if number == 1 and self.network:
+            means = self.means(state)
+            correction = restoration.restore(self.network, means, self.mu_water) - means
+            state = replace(state, x=state.x + self.solver.A.volume(correction))
+        if self.reweights:
+            self.solver.prox.weigh(edge_weights(state.x.cpu().numpy(), self.solver.eps))
+        self.solver.state = ADMMState(state.x, None, state.g, RESTART, state.subsets)
+
+    def means(self, state: ADMMState) -> np.ndarray:
+        """Means over the voxels, 1/mm [z, y, x]."""
+        return voxel_means(state.x.cpu().numpy(), self.neighbour)
+
+    def resume(self, arrays) -> int:
+        """Take over what the solver's `arrays` gave; returns the passes that are done."""
+        return self.solver.resume(arrays)

@@ -1,0 +1,142 @@
+"""A small 3D U-Net that restores a nearly converged sparse-view volume.
+
+It is given what total variation has made of the data, voxels of attenuation relative to water, and adds what it has learned such volumes
+lack. Two-fold pixel-unshuffling keeps the finest level, at half the voxels along each axis, affordable on a CPU; there is no
+normalisation, so that the network sees attenuation as it is, and the last layer starts at zero, so that it begins as the identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .. import resources
+from ..errors import InputError
+
+FACTOR = 8
+"""Voxels along each axis must be a multiple of this; `restore` pads."""
+
+WEIGHTS = "Weights/restoration.safetensors"
+FORMAT = "SparseCTRecon restoration 1"
+
+
+def unshuffle(x: torch.Tensor) -> torch.Tensor:
+    """(n, c, z, y, x) to (n, 8 c, z / 2, y / 2, x / 2): each 2 x 2 x 2 voxels become channels."""
+    n, c, z, y, x_ = x.shape
+    blocks = x.reshape(n, c, z // 2, 2, y // 2, 2, x_ // 2, 2)
+    return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(n, 8 * c, z // 2, y // 2, x_ // 2)
+
+
+def shuffle(x: torch.Tensor) -> torch.Tensor:
+    """The inverse of `unshuffle`."""
+    n, c, z, y, x_ = x.shape
+    blocks = x.reshape(n, c // 8, 2, 2, 2, z, y, x_)
+    return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // 8, 2 * z, 2 * y, 2 * x_)
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(act(x)))), as many channels out as in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv3d(channels, channels, 3, padding=1)
+        self.second = nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(functional.silu(self.first(functional.silu(x))))
+
+
+class RestorationNetwork(nn.Module):
+    """U-Net on half, quarter and eighth of the voxels along each axis.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels on the three levels.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (24, 64, 96)):
+        super().__init__()
+        a, b, c = self.widths = widths
+        self.stem = nn.Conv3d(8, a, 3, padding=1)
+        self.down1 = nn.Conv3d(a, b, 2, stride=2)
+        self.middle = Residual(b)
+        self.down2 = nn.Conv3d(b, c, 2, stride=2)
+        self.coarse = nn.Sequential(Residual(c), Residual(c))
+        self.up2 = nn.ConvTranspose3d(c, b, 2, stride=2)
+        self.middle_up = Residual(b)
+        self.up1 = nn.ConvTranspose3d(b, a, 2, stride=2)
+        self.fine = Residual(a)
+        self.last = nn.Conv3d(a, 8, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Restored (n, 1, z, y, x), water 1 and air 0; the edges must be multiples of `FACTOR`."""
+        fine = self.stem(unshuffle(x))
+        middle = self.middle(self.down1(fine))
+        coarse = self.coarse(self.down2(middle))
+        middle = self.middle_up(middle + self.up2(coarse))
+        fine = self.fine(fine + self.up1(middle))
+        return x + shuffle(self.last(functional.silu(fine)))
+
+
+def restore(network: RestorationNetwork, mu: np.ndarray, mu_water: float) -> np.ndarray:
+    """A volume's attenuation [z, y, x] as the network restores it, never negative; any size, in the unit of `mu_water`."""
+    pad = [(0, -n % FACTOR) for n in mu.shape]
+    relative = torch.from_numpy(np.pad(mu / np.float32(mu_water), pad, mode="edge"))[None, None]
+    with torch.no_grad():
+        restored = network(relative.contiguous(memory_format=torch.channels_last_3d))[0, 0].numpy()
+    nz, ny, nx = mu.shape
+    return np.maximum(restored[:nz, :ny, :nx], 0) * np.float32(mu_water)
+
+
+def load(path=None) -> tuple[RestorationNetwork, str]:
+    """The network with pretrained weights, by default those of the library, and their checksum.
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, damaged, or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = path or resources.find(WEIGHTS)
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", "no-such-file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} holds no weights of the restoration network", "bad-weights")
+    if metadata.get("sha256") != checksum(metadata.get("card", ""), tensors):
+        raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
+    network = RestorationNetwork(tuple(json.loads(metadata["card"])["widths"]))
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return network.eval().to(memory_format=torch.channels_last_3d), metadata["sha256"]
+
+
+def save(network: RestorationNetwork, path, card: dict) -> None:
+    """Write weights as float16, with a card of JSON values that says what they were trained on and how."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().half().contiguous() for name, tensor in network.state_dict().items()}
+    text = json.dumps({**card, "widths": network.widths}, sort_keys=True)
+    save_file(tensors, path, metadata={"format": FORMAT, "card": text, "sha256": checksum(text, tensors)})
+
+
+def checksum(card: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a card's text and of the tensors, with their names, in the order of these."""
+    digest = hashlib.sha256(card.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
