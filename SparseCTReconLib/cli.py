@@ -196,8 +196,8 @@ class TrainMCI:
     """CT in Hounsfield units: NRRD, NIfTI, MetaImage, or the folder of a DICOM series."""
     out: Positional[Annotated[Path, _place("OUT.safetensors")]]
     """Weights to write; a card in words, OUT.md, lands beside them."""
-    layouts: Annotated[tuple[str, ...], _place("NAME ...")] = ("recommended", "paper")
-    """Networks to train for: those of naf's presets."""
+    presets: Annotated[tuple[str, ...], _place("NAME ...")] = ("from-scratch", "paper")
+    """Presets of naf whose networks to train for."""
     steps: Annotated[int, _place("N")] = 1500
     """Steps of training of each network."""
     voxels: Annotated[int, _place("N")] = 16384
@@ -211,7 +211,7 @@ class TrainMCI:
         from .commands.train import train_mci
 
         values = {"steps": self.steps, "voxels": self.voxels, "seed": self.seed}
-        errors = train_mci(self.ct, self.out, self.layouts, values, self.credit, console)
+        errors = train_mci(self.ct, self.out, self.presets, values, self.credit, console)
         said = ", ".join(f"{name} to a mean error of {1000 * error:.0f} HU" for name, error in errors.items())
         report.print(f"{self.out}: trained {said}", **_PLAIN)
 

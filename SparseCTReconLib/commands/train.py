@@ -16,13 +16,13 @@ from .running import view_of
 from .scan import absolute
 
 
-def train_mci(ct: Path, out: Path, layouts: Iterable[str], values: dict, credit: str, console: Console) -> dict[str, float]:
+def train_mci(ct: Path, out: Path, presets: Iterable[str], values: dict, credit: str, console: Console) -> dict[str, float]:
     """Pretrain heads on `ct` and write them with their card to `out`, and the card in words beside it.
 
     Parameters
     ----------
-    layouts : iterable of str
-        Names in `training.mci.LAYOUTS`.
+    presets : iterable of str
+        Of "naf", out of `training.mci.PRESETS`.
     values : dict
         steps, voxels and seed of `training.mci.Pretraining`.
     credit : str
@@ -31,25 +31,25 @@ def train_mci(ct: Path, out: Path, layouts: Iterable[str], values: dict, credit:
     Returns
     -------
     dict of str to float
-        Mean error of each layout at the end, in shares of water's attenuation.
+        Mean error of each network at the end, in shares of water's attenuation.
     """
-    from ..training.mci import LAYOUTS, Pretraining
+    from ..training.mci import PRESETS, Pretraining, network_for
 
-    out, layouts = absolute(out), list(dict.fromkeys(layouts))
+    out, presets = absolute(out), list(dict.fromkeys(presets))
     if out.suffix != mci.SUFFIX:
         raise InputError(f"{out}: weights are written as {mci.SUFFIX}; give this ending", "bad-output")
-    for name in layouts:
-        if name not in LAYOUTS:
-            raise InputError(f"no layout {name!r}{nearest_name(name, LAYOUTS)}", "unknown-layout")
-    if not layouts:
-        raise InputError(f"no layout to train for: give one or more of {', '.join(LAYOUTS)}", "bad-arguments")
+    for name in presets:
+        if name not in PRESETS:
+            raise InputError(f"no preset {name!r} that starts from nothing{nearest_name(name, PRESETS)}", "unknown-preset")
+    if not presets:
+        raise InputError(f"no preset to train for: give one or more of {', '.join(PRESETS)}", "bad-arguments")
     check_place(out)
     volume = formats.read_ct(absolute(ct))
     trained = {}
-    for name in layouts:
-        trained[name] = Pretraining(volume, LAYOUTS[name], **values)
+    for name in presets:
+        trained[name] = Pretraining(volume, network_for(name, volume.grid), **values)
         _follow(trained[name], name, console)
-    card = {"credit": credit or ct.name, "layouts": {name: training.record() for name, training in trained.items()}}
+    card = {"credit": credit or ct.name, "presets": {name: training.record() for name, training in trained.items()}}
     with written_beside(out) as beside:
         mci.write(beside, card, {name: training.field.head_parameters() for name, training in trained.items()})
     with written_beside(out.with_suffix(".md")) as beside:
@@ -61,8 +61,14 @@ def _follow(training, name: str, console: Console) -> None:
     """Train to the end and show how far it is."""
     start = time.monotonic()
     with view_of("train mci", console) as view:
-        view.take({"event": "stage", "name": f"{name} network"})
+        view.take({"event": "stage", "name": f"network of {name}"})
         for _ in training.losses():
             fraction, elapsed = training.done / training.steps, time.monotonic() - start
-            event = {"event": "progress", "stage": f"{name} network", "step": training.done, "steps": training.steps, "fraction": fraction}
+            event = {
+                "event": "progress",
+                "stage": f"network of {name}",
+                "step": training.done,
+                "steps": training.steps,
+                "fraction": fraction,
+            }
             view.take({**event, "remaining_s": elapsed * (1 / fraction - 1)})

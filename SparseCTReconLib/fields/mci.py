@@ -1,9 +1,9 @@
 """Mapping-consistency initialisation (MCI): a head that has learnt from a CT before, for a field whose encoding starts fresh.
 
 What a field's head makes of features is much alike from patient to patient (NI-NeRF, Xu et al. 2025, section 2.4), so that it need not
-be learnt anew with every scan. A file of weights is safetensors: for each layout of the network that it fits a flat array of the head's
-parameters (layer norm and linear layers), and a card in its metadata that says which CT they were trained on and how. `training.mci`
-makes such files.
+be learnt anew with every scan. A file of weights is safetensors: for each network that it fits a flat array of the head's parameters
+(layer norm and linear layers), named after the preset of the method "naf" that has this network, and a card in its metadata that says
+which CT they were trained on and how. `training.mci` makes such files.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def find(choice: str) -> Path:
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights: a card for all, and for each layout its parameters and what the card says of them."""
+    """A file of weights: a card for all, and for each preset its parameters and what the card says of them."""
 
     name: str
     card: dict
@@ -124,11 +124,11 @@ def fitting(weights: Weights, head: Head, path) -> Pretrained:
     InputError
         Where there are none, with the networks that there are some for.
     """
-    for layout, about in weights.card["layouts"].items():
+    for preset, about in weights.card["presets"].items():
         if about["head"] == asdict(head):
-            common = {key: value for key, value in weights.card.items() if key != "layouts"}
-            return Pretrained(weights.parameters[layout], weights.name, weights.sha256, {**common, "layout": layout, **about})
-    found = " and ".join(describe_head(about["head"]) for about in weights.card["layouts"].values())
+            common = {key: value for key, value in weights.card.items() if key != "presets"}
+            return Pretrained(weights.parameters[preset], weights.name, weights.sha256, {**common, "preset": preset, **about})
+    found = " and ".join(describe_head(about["head"]) for about in weights.card["presets"].values())
     raise InputError(
         f"{path} holds weights for {found}, but this network is {describe_head(asdict(head))}: change the network's options back, "
         "train other weights (sparsectrecon train mci), or set mci=none",
@@ -145,22 +145,23 @@ def describe_head(head: dict) -> str:
 
 
 def write(path, card: dict, parameters: dict[str, np.ndarray]) -> None:
-    """Write weights for one or more layouts.
+    """Write weights for one or more networks.
 
     Parameters
     ----------
     path : str or Path
         File to write.
     card : dict
-        JSON values: "credit", which says which CT it was, and "layouts": {name: {"head": Head as a dict, and how it was trained}}.
+        JSON values: "credit", which says which CT it was, and "presets": {name: {"head": Head as a dict, and how it was trained}}.
     parameters : dict of str to ndarray
-        Flat float32 parameters of each of the card's layouts.
+        Flat float32 parameters of each of the card's presets.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    arrays = {layout: np.ascontiguousarray(array, dtype=np.float32) for layout, array in parameters.items()}
+    arrays = {preset: np.ascontiguousarray(array, dtype=np.float32) for preset, array in parameters.items()}
     text = json.dumps({"version": __version__, **card}, sort_keys=True)
-    save_file(arrays, path, metadata={"format": FORMAT, "card": text, "sha256": checksum(text, arrays)})
+    metadata = {"format": FORMAT, "card": text, "sha256": checksum(text, arrays)}
+    Path(path).write_bytes(save(arrays, metadata=metadata))
 
 
 def read(path) -> Weights:
@@ -212,12 +213,12 @@ def markdown(weights: Weights) -> str:
         f"- made with: SparseCTRecon {card['version']}, `sparsectrecon train mci`",
         f"- checksum (SHA-256 of card and parameters): {weights.sha256}",
         "",
-        "| layout | head | encoding | steps x voxels | seed | mean error at the start, at the end (HU) |",
+        "| naf preset | head | encoding | steps x voxels | seed | mean error at the start, at the end (HU) |",
         "|---|---|---|---|---|---|",
     ]
-    for layout, about in card["layouts"].items():
+    for preset, about in card["presets"].items():
         encoding = ", ".join(f"{key} {value}" for key, value in about["encoding"].items())
         first, last = (1000 * about[key] for key in ("first_loss", "last_loss"))
         work = f"{about['steps']} x {about['voxels']}"
-        lines.append(f"| {layout} | {describe_head(about['head'])} | {encoding} | {work} | {about['seed']} | {first:.0f}, {last:.0f} |")
+        lines.append(f"| {preset} | {describe_head(about['head'])} | {encoding} | {work} | {about['seed']} | {first:.0f}, {last:.0f} |")
     return "\n".join([*lines, ""])
