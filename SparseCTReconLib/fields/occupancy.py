@@ -101,8 +101,12 @@ class Occupancy:
         run_threaded(_compact, rays, points, samples, kept, firsts, out)
         return torch.from_numpy(out), torch.from_numpy(counts)
 
-    def _compact_elsewhere(self, points, rays):
+    def contains(self, points: torch.Tensor) -> torch.Tensor:
+        """Whether points (3, n) lie in the hull, (n,) bool."""
         limit = torch.tensor(self.hull.shape[::-1], device=points.device)[:, None] - 1
         cell = (points * torch.from_numpy(self.voxels_per_unit).to(points.device)[:, None]).long().clamp(min=0).minimum(limit)
-        kept = torch.from_numpy(self.hull).to(points.device)[cell[2], cell[1], cell[0]].bool()
+        return torch.from_numpy(self.hull).to(points.device)[cell[2], cell[1], cell[0]].bool()
+
+    def _compact_elsewhere(self, points, rays):
+        kept = self.contains(points)
         return points[:, kept], kept.reshape(rays, -1).sum(dim=1)

@@ -122,7 +122,8 @@ class RayTraining:
             raise FloatingPointError(f"the field's loss is {loss}: give smaller learning rates")
         gradient = torch.repeat_interleave(slope, counts)
         if self.tv_factor:
-            gradient = torch.cat([gradient, self.tv_factor * self.block.gradient(mu[on_rays:])])
+            inside = self.occupancy.contains(points[:, on_rays:])
+            gradient = torch.cat([gradient, self.tv_factor * self.block.gradient(mu[on_rays:] * inside) * inside])
         self.field.descend(points, kept, gradient, encoder_rate, head_rate)
         return loss
 

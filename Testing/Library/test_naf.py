@@ -197,8 +197,8 @@ def test_an_oblique_anisotropic_grid_shows_the_same_body():
     scan = scan_of(phantom, circular(views=12), photons=1e6)
     for where in (grid, oblique):
         truth = phantom.volume(where)
-        mu = reconstruct(scan, "naf", where, iterations=300, unit="1/mm", **{**SMALL, "rays": 80}).array
-        assert np.corrcoef(mu.ravel(), truth.ravel())[0, 1] > 0.9
+        mu = reconstruct(scan, "naf", where, iterations=300, unit="1/mm", **{**SMALL, "rays": 80, "smoothness": 0.1}).array
+        assert np.corrcoef(mu.ravel(), truth.ravel())[0, 1] > 0.93
         assert mu[truth == truth.max()].mean() == pytest.approx(0.03, rel=0.15)
 
 

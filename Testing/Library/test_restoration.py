@@ -1,0 +1,70 @@
+"""The restoration network: what it is before training, its weights' file, and what the shipped weights are worth."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.networks import restoration
+from SparseCTReconLib.networks.restoration import RestorationNetwork, load, restore, save, shuffle, unshuffle
+
+
+def test_shuffling_undoes_unshuffling_and_keeps_neighbours_together():
+    x = torch.arange(2 * 3 * 4 * 6 * 8, dtype=torch.float32).reshape(2, 3, 4, 6, 8)
+    assert torch.equal(shuffle(unshuffle(x)), x)
+    assert torch.equal(unshuffle(x)[0, :8, 0, 0, 0], x[0, 0, :2, :2, :2].reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 17, 5), (1, 1, 1), (16, 8, 30)])
+def test_before_training_it_changes_nothing_whatever_the_size(shape):
+    mu = 0.03 * np.random.default_rng(0).random(shape).astype(np.float32)
+    np.testing.assert_allclose(restore(RestorationNetwork((4, 8, 8)), mu, 0.02), mu, rtol=1e-6)
+
+
+def trained():
+    """A small network whose last layer is not zero."""
+    torch.manual_seed(1)
+    network = RestorationNetwork((4, 8, 8))
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    return network
+
+
+def test_it_depends_on_attenuation_relative_to_water_alone_and_is_never_negative():
+    mu = np.random.default_rng(1).random((8, 16, 8)).astype(np.float32)
+    one, two = restore(trained(), mu, 1.0), restore(trained(), 0.02 * mu, 0.02)
+    np.testing.assert_allclose(two, 0.02 * one, rtol=1e-4, atol=1e-6)
+    assert (one >= 0).all() and not np.allclose(one, mu)
+
+
+def test_weights_are_the_same_after_a_round_trip_but_for_half_precision(tmp_path):
+    save(trained(), tmp_path / "w.safetensors", {"credit": "nobody"})
+    network, digest = load(tmp_path / "w.safetensors")
+    mu = np.random.default_rng(2).random((8, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(restore(network, mu, 1.0), restore(trained(), mu, 1.0), atol=5e-3)
+    assert len(digest) == 64 and network.widths == (4, 8, 8)
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load(tmp_path / "absent.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(InputError, match="cannot be read"):
+        load(tmp_path / "text.safetensors")
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="no weights of the restoration network"):
+        load(tmp_path / "other.safetensors")
+    metadata = {"format": restoration.FORMAT, "card": json.dumps({"widths": [4, 8, 8]}), "sha256": "0" * 64}
+    save_file({"a": torch.zeros(2)}, tmp_path / "changed.safetensors", metadata=metadata)
+    with pytest.raises(InputError, match="checksum"):
+        load(tmp_path / "changed.safetensors")
+
+
+def test_the_shipped_weights_load_and_leave_air_and_water_about_alone():
+    network, _ = load()
+    for mu in (0.0, 0.02):
+        restored = restore(network, np.full((32, 32, 32), mu, np.float32), 0.02)[8:-8, 8:-8, 8:-8]
+        np.testing.assert_allclose(restored, mu, atol=0.02 * 0.05)
