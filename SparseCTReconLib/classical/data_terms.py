@@ -86,3 +86,17 @@ class DataTerm:
         A, y, metric = self.parts[self.order[turn % len(self.order)]]
         residual = A(x).sub_(y)
         return A.T(metric(residual).mul_(len(self.parts))), residual
+
+
+class Weighted:
+    """W^(1/2) A, with which |W^(1/2) (A x - y)|^2 is plain least squares."""
+
+    def __init__(self, A: Projector, root: torch.Tensor):
+        self.A, self.root, self.zeros = A, root, A.zeros
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.A(x).mul_(self.root)
+
+    def T(self, y: torch.Tensor) -> torch.Tensor:  # noqa: N802  (the mathematical sign for the transpose)
+        """Back-projection of `y` by the exact adjoint."""
+        return self.A.T(y * self.root)

@@ -19,9 +19,8 @@ import torch
 from .field import Field
 from .rays import UnitCube
 
-POINTS = {"numba": 1 << 19}
-FEWER_POINTS = 1 << 16
-"""Points that are evaluated together, by backend; one that keeps activations for autograd takes fewer."""
+POINTS = 1 << 19
+"""Points that are handed to the field together."""
 
 CACHED_POINTS = 1 << 22
 """Voxels of a grid whose centres are kept."""
@@ -35,14 +34,12 @@ class Raster:
     field : Field
     cube : UnitCube
         Its grid's voxels.
-    non_negative : bool
-        Take negative attenuation for 0. A voxel below 0 then learns only from gradients that raise it.
     """
 
-    def __init__(self, field: Field, cube: UnitCube, non_negative: bool = False):
-        self.field, self.cube, self.non_negative = field, cube, non_negative
+    def __init__(self, field: Field, cube: UnitCube):
+        self.field, self.cube = field, cube
         nx, ny, nz = cube.grid.size
-        slices = max(1, POINTS.get(field.backend, FEWER_POINTS) // (nx * ny))
+        slices = max(1, POINTS // (nx * ny))
         self.slabs = [(first, min(first + slices, nz)) for first in range(0, nz, slices)]
         self.voxels = nx * ny * nz
         self._cached = [self._centres(*slab) for slab in self.slabs] if self.voxels <= CACHED_POINTS else None
@@ -60,10 +57,10 @@ class Raster:
         if len(self.slabs) == 1:
             points = self.points(0)
             mu, kept = self.field.forward(points)
-            self._kept = points, mu, kept
+            self._kept = points, kept
         else:
             mu = torch.cat([self.field(self.points(slab)) for slab in range(len(self.slabs))])
-        return (mu.clamp(min=0) if self.non_negative else mu).reshape(self.cube.grid.shape)
+        return mu.reshape(self.cube.grid.shape)
 
     def descend(self, gradient: torch.Tensor, rates: tuple[float, float], share: float, rng: np.random.Generator) -> None:
         """One step of Adam, given a loss's gradient [z, y, x] at the volume that `volume` gave last.
@@ -77,12 +74,11 @@ class Raster:
         """
         flat, kept, self._kept = gradient.reshape(-1), self._kept, None
         if kept and share == 1:
-            points, mu, kept = kept
-            self.field.gradient(points, kept, self._upward(flat, mu).contiguous())
+            self.field.gradient(*kept, flat.contiguous())
         else:
+            factor = self.voxels / self.drawn(share)
             for points, index in self._batches(share, rng):
-                mu, kept = self.field.forward(points)
-                self.field.gradient(points, kept, self._upward(flat[index], mu) * (self.voxels / self.drawn(share)))
+                self.field.gradient(points, self.field.forward(points)[1], flat[index] * factor)
         self.field.step(*rates)
 
     def fit(self, target: torch.Tensor, rates: tuple[float, float], share: float, rng: np.random.Generator) -> float:
@@ -91,8 +87,8 @@ class Raster:
         factor = 1 / (self.drawn(share) * self.field.scale**2)
         for points, index in self._batches(share, rng):
             mu, kept = self.field.forward(points)
-            error = (mu.clamp(min=0) if self.non_negative else mu) - flat[index]
-            self.field.gradient(points, kept, self._upward(error, mu) * factor)
+            error = mu - flat[index]
+            self.field.gradient(points, kept, error * factor)
             squared += float(error.square().sum())
         self.field.step(*rates)
         return squared / self.drawn(share)
@@ -100,9 +96,6 @@ class Raster:
     def drawn(self, share: float) -> int:
         """How many voxels a share of them is."""
         return max(1, round(share * self.voxels))
-
-    def _upward(self, gradient: torch.Tensor, mu: torch.Tensor) -> torch.Tensor:
-        return torch.where((mu > 0) | (gradient < 0), gradient, 0) if self.non_negative else gradient
 
     def _batches(self, share: float, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor | slice]]:
         """Points and their places in the flat volume, of all voxels or of a subset in which each is as likely."""

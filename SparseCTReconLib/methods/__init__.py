@@ -12,6 +12,7 @@ _CLASSES = {
     "cgls": "cgls:CGLS",
     "admm-tv": "admm_tv:ADMMTV",
     "naf": "naf:NAF",
+    "inr": "inr:INR",
 }
 
 
