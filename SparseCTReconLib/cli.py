@@ -217,6 +217,32 @@ class TrainMCI:
 
 
 @dataclass
+class TrainRestoration:
+    """Train the network that restores ADMM-TV's volumes on CTs (an hour or more on a CPU)."""
+
+    cts: Positional[Annotated[tuple[Path, ...], _place("CT ...")]]
+    """CTs in Hounsfield units: NRRD, NIfTI, MetaImage, or folders of DICOM series."""
+    out: Annotated[Path, _place("FILE.safetensors")]
+    """Weights to write."""
+    pairs: Annotated[int, _place("N")] = 200
+    """Random scans to reconstruct and to learn from."""
+    steps: Annotated[int, _place("N")] = 10_000
+    """Steps of training."""
+    start: Annotated[Path | None, _place("FILE")] = None
+    """Weights to go on from."""
+    seed: Annotated[int, _place("S")] = 0
+    """Seed of the pairs, of the start and of the crops."""
+    credit: Annotated[str, _place("TEXT")] = ""
+    """Which CTs they are, from whom and under which terms, for the card."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.train import train_restoration
+
+        gain = train_restoration(self.cts, self.out, self.pairs, self.steps, self.seed, self.start, self.credit, console)
+        report.print(f"{self.out}: trained, {gain:+.2f} dB on crops of the training pairs", **_PLAIN)
+
+
+@dataclass
 class Methods:
     """List the methods with their options, and with --views say which one the evidence recommends."""
 
@@ -268,6 +294,7 @@ COMMANDS = {
     "evaluate": Evaluate,
     "compare": Compare,
     "train mci": TrainMCI,
+    "train restoration": TrainRestoration,
     "methods": Methods,
     "doctor": Doctor,
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from .. import formats
@@ -57,18 +58,59 @@ def train_mci(ct: Path, out: Path, presets: Iterable[str], values: dict, credit:
     return {name: training.last_loss for name, training in trained.items()}
 
 
+def train_restoration(
+    cts: Iterable[Path], out: Path, pairs: int, steps: int, seed: int, start: Path | None, credit: str, console: Console
+) -> float:
+    """Make pairs from CTs, train the restoration network on them and write its weights to `out`.
+
+    Parameters
+    ----------
+    start : Path or None
+        Weights to go on from.
+    credit : str
+        Which CTs they are, for the card; the names of their files where empty.
+
+    Returns
+    -------
+    float
+        By how many dB crops came closer to the truth, mean over the last tenth of the steps.
+    """
+    from ..networks import restoration
+    from ..training.pairs import make_pair
+    from ..training.restoration import Restoration
+
+    out, cts = absolute(out), list(cts)
+    if out.suffix != mci.SUFFIX:
+        raise InputError(f"{out}: weights are written as {mci.SUFFIX}; give this ending", "bad-output")
+    if not cts or pairs < 1:
+        raise InputError("nothing to train on: give at least one CT and one pair", "bad-arguments")
+    check_place(out)
+    network = restoration.load(absolute(start))[0] if start else None
+    volumes = [formats.read_ct(absolute(ct)) for ct in cts]
+    made = list(_watched((make_pair(volumes, seed + number) for number in range(pairs)), pairs, "pairs", "train restoration", console))
+    training = Restoration(made, steps, seed=seed, network=network)
+    gains = list(_watched(training.gains(), steps, "network", "train restoration", console))
+    gain = float(np.mean(gains[-max(1, steps // 10) :]))
+    card = {"credit": credit or ", ".join(ct.name for ct in cts), "pairs": pairs, "steps": steps, "seed": seed, "gain_db": round(gain, 3)}
+    with written_beside(out) as beside:
+        restoration.save(training.average, beside, card)
+    return gain
+
+
 def _follow(training, name: str, console: Console) -> None:
     """Train to the end and show how far it is."""
-    start = time.monotonic()
-    with view_of("train mci", console) as view:
-        view.take({"event": "stage", "name": f"network of {name}"})
-        for _ in training.losses():
-            fraction, elapsed = training.done / training.steps, time.monotonic() - start
-            event = {
-                "event": "progress",
-                "stage": f"network of {name}",
-                "step": training.done,
-                "steps": training.steps,
-                "fraction": fraction,
-            }
+    for _ in _watched(training.losses(), training.steps, f"network of {name}", "train mci", console, lambda: training.done):
+        pass
+
+
+def _watched(items: Iterable, count: int, stage: str, command: str, console: Console, done=None) -> Iterator:
+    """Pass items on and show how many of `count` there were, or what `done` says."""
+    start, passed = time.monotonic(), 0
+    with view_of(command, console) as view:
+        view.take({"event": "stage", "name": stage})
+        for item in items:
+            passed = done() if done else passed + 1
+            fraction, elapsed = passed / count, time.monotonic() - start
+            event = {"event": "progress", "stage": stage, "step": passed, "steps": count, "fraction": fraction}
             view.take({**event, "remaining_s": elapsed * (1 / fraction - 1)})
+            yield item

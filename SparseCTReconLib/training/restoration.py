@@ -1,0 +1,102 @@
+"""Training of the restoration network on pairs of reconstructed and true volumes.
+
+    minimise  mean over crops of  sqrt(|net(x) - t|^2 / |x - t|^2)
+
+so that an easy crop counts as much as a hard one. Errors beyond 1000 HU on both sides, which no window shows, count a fifth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..networks.restoration import FACTOR, RestorationNetwork
+from .pairs import Pair
+
+CROP, BATCH = 64, 2
+LATE_SHARE = 0.75
+"""Of the crops, those of converged volumes."""
+
+DENSE, DENSE_WEIGHT = 2.0, 0.2
+BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
+LEAST_BFLOAT16 = 32
+"""Voxels of a crop from which bfloat16 is used: torch 2.13's backward pass on smaller ones has now and then given NaN on a CPU."""
+
+WARM_UP, GRADIENT_NORM, AVERAGING = 100, 0.5, 0.999
+
+
+class Restoration:
+    """A network, its moving average, and the crops that it learns from.
+
+    Parameters
+    ----------
+    pairs : list of Pair
+        Volumes of at least 8 voxels along each axis.
+    steps : int
+        Steps of AdamW; the rate rises at first and falls to nothing as a cosine does.
+    rate : float
+        Highest learning rate; from about 1.5e-3 on the network has collapsed to the identity.
+    seed : int
+        Of the start and the crops.
+    network : RestorationNetwork, optional
+        To go on from.
+    """
+
+    def __init__(self, pairs: list[Pair], steps: int, rate: float = 7e-4, seed: int = 0, network: RestorationNetwork | None = None):
+        if not pairs or steps < 1:
+            raise InputError("nothing to train on: give at least one pair and one step", "bad-arguments")
+        self.pairs, self.steps, self.rate = pairs, steps, rate
+        torch.manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.crop = min([CROP, *(n - n % FACTOR for pair in pairs for n in pair.truth.shape)])
+        self.network = (network or RestorationNetwork()).train().to(memory_format=torch.channels_last_3d)
+        self.average = RestorationNetwork(self.network.widths)
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.done = 0
+
+    def gains(self) -> Iterator[float]:
+        """Yield after each step by how many dB the crops came closer to the truth, until all steps are done."""
+        while self.done < self.steps:
+            yield self.step()
+
+    def step(self) -> float:
+        """One step of AdamW on fresh crops."""
+        share = self.done / self.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * min(1, (self.done + 1) / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * share))
+        x, truth = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*(self._draw() for _ in range(BATCH))))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.crop >= LEAST_BFLOAT16):
+            restored = self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
+        weights = torch.where((truth > DENSE) & (x > DENSE), DENSE_WEIGHT, 1.0)
+        after, before = ((weights * (y - truth).square()).mean(dim=(1, 2, 3, 4)) + 1e-6 for y in (restored, x))
+        self.optimiser.zero_grad()
+        (after / before).sqrt().mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        self.done += 1
+        if torch.isfinite(norm):
+            self.optimiser.step()
+            self._follow()
+        return float(-10 * (after / before).detach().log10().mean())
+
+    def _follow(self) -> None:
+        keep = min(AVERAGING, 1 - 1 / (self.done + 1))
+        with torch.no_grad():
+            for mine, theirs in zip(self.average.parameters(), self.network.parameters()):
+                mine.lerp_(theirs, 1 - keep)
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """A crop (z, y, x) of a reconstruction and of its truth, mirrored and turned by right angles."""
+        pair = self.pairs[self.rng.integers(len(self.pairs))]
+        volume = pair.late if self.rng.random() < LATE_SHARE else pair.early
+        for _ in range(TRIES):
+            corner = [self.rng.integers(0, n - self.crop + 1) for n in pair.truth.shape]
+            at = tuple(slice(c, c + self.crop) for c in corner)
+            if (pair.truth[at] > BODY).mean() > LEAST_BODY:
+                break
+        flips, turns = self.rng.random(2) < 0.5, int(self.rng.integers(4))
+        parts = (part[at].astype(np.float32)[:: 1 - 2 * int(flips[0]), :: 1 - 2 * int(flips[1])] for part in (volume, pair.truth))
+        return tuple(np.ascontiguousarray(np.rot90(part, turns, (1, 2))) for part in parts)
