@@ -43,8 +43,8 @@ DEFAULTS = {
     "fls": {"share": 0.25, "views_per_subset": 10},
     "admm": {"share": 0.05, "rho": 1.0, "cg_iterations": 10, "fit_iterations": 60},
     "hash": {"width": 32, "encoder_rate": 3e-2, "network_rate": 1e-2, "levels": 8, "log2_table": 22},
-    "siren": {"width": 256, "depth": 6, "network_rate": 3e-4, "omega": 30.0},
-    "relu": {"width": 256, "depth": 6, "network_rate": 1e-3, "frequencies": 8, "bandwidth": 32.0},
+    "siren": {"width": 64, "depth": 6, "network_rate": 5e-4, "omega": 30.0},
+    "relu": {"width": 64, "depth": 6, "network_rate": 5e-3, "frequencies": 8, "bandwidth": 16.0},
 }
 """What an option that is left out is, by loss and architecture; one that neither has must be left out. See the module for how found."""
 
@@ -80,15 +80,15 @@ class INROptions(MethodOptions):
         "smooth", "", "Learning rates: falling to a twentieth; to a tenth at half the way; as they are."
     )
     encoder_rate: float | None = option(None, "", "hash: learning rate of the tables. Default 0.03.", gt=0, le=1)
-    network_rate: float | None = option(None, "", "Learning rate of the network. Default: hash 0.01, siren 0.0003, relu 0.001.", gt=0, le=1)
+    network_rate: float | None = option(None, "", "Learning rate of the network. Default: hash 0.01, siren 0.0005, relu 0.005.", gt=0, le=1)
     rho: float | None = option(None, "", "admm: weight of x = R(theta), over the data term's mean curvature. Default 1.", gt=0, le=1e4)
     cg_iterations: int | None = option(None, "passes", "admm: conjugate gradients for x, each a pass. Default 10.", ge=1, le=1000)
     fit_iterations: int | None = option(None, "steps", "admm: steps of the field towards x. Default 60.", ge=1, le=10_000)
-    width: int | None = option(None, "neurons", "Neurons of a layer. Default: hash 32, else 256.", ge=8, le=1024, multiple_of=4)
+    width: int | None = option(None, "neurons", "Neurons of a layer. Default: hash 32, else 64.", ge=8, le=1024, multiple_of=4)
     depth: int | None = option(None, "layers", "siren, relu: hidden layers. Default 6.", ge=1, le=16)
     omega: float | None = option(None, "", "siren: factor within the sines. Default 30.", gt=0, le=1000)
     frequencies: int | None = option(None, "", "relu: frequencies along each axis. Default 8.", ge=1, le=64)
-    bandwidth: float | None = option(None, "periods", "relu: highest frequency, per longest edge of the grid. Default 32.", ge=0.5, le=1024)
+    bandwidth: float | None = option(None, "periods", "relu: highest frequency, per longest edge of the grid. Default 16.", ge=0.5, le=1024)
     levels: int | None = option(None, "levels", "hash: levels of the grid. Default 8.", ge=2, le=16, multiple_of=2)
     log2_table: int | None = option(None, "log2 rows", "hash: rows of a level's table, as a power of two. Default 22.", ge=10, le=24)
     seed: int = option(0, "", "Of the start and of the voxels drawn.", ge=0)
