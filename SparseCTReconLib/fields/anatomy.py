@@ -32,8 +32,8 @@ def propose(scan: Scan) -> str:
     How far to trust it: the limits were set on simulated scans of one CT each of a head, a chest, an abdomen and both knees, at every
     preset, and of 47 crops of limbs. It takes 61 of 63 for what they are; the other two are the chest and the knees in the field of
     view of the preset "dental", which is too narrow for them, and at the preset "lab", which sees 50 mm, it is right on two of four.
-    It was tried on nobody else, and whatever is of none of the four kinds gets the name of one all the same. Not much hangs on it: see
-    `mci` for what another part's weights cost.
+    It was tried on nobody else, and whatever is of none of the four kinds gets the name of one all the same. A few tenths of a decibel
+    hang on it, see `mci`.
     """
     thickness = float(np.percentile(scan.projections, 99.5)) / scan.mu_water
     lung, bone = composition(scan)

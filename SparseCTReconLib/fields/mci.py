@@ -4,6 +4,17 @@ What a field's head makes of features is much alike from patient to patient (NI-
 be learnt anew with every scan. A file of weights is safetensors: for each network that it fits a flat array of the head's parameters
 (layer norm and linear layers), named after the preset of the method "naf" that has this network, and a card in its metadata that says
 which CT they were trained on and how. `training.mci` makes such files.
+
+What they are good for: learning a CT voxel by voxel, fields have a quarter less error after 30 steps and no longer depend on the start.
+From the rays of 50 views, on 4 mm voxels, abdomen's weights give after 200 steps, in decibels over a new head,
+
+                                                     head   chest   abdomen   knees
+    network and rates of naf's preset "from-scratch"  -0.3   +0.1      +0.5    +0.3
+    network and rates of "paper", filtered squares    +1.1   +0.2      +0.5    -0.1
+
+the abdomen being the one they were trained on. Those of the chest and the head gave all four, their own too, up to 0.7 and 1.6 dB less
+than abdomen's, and the knees once 0.2 more; those of the knees gave these 0.0 and 0.4 dB more and others up to 0.3 less. Heads that
+differ by the seed of their training alone were within 0.1 dB of each other.
 """
 
 from __future__ import annotations
@@ -27,6 +38,8 @@ log = logging.getLogger("SparseCTReconLib.fields")
 SUFFIX = ".safetensors"
 FORMAT = "SparseCTRecon MCI 1"
 AUTO, NONE = "auto", "none"
+BEST_FOR = {"head": "abdomen", "chest": "abdomen", "abdomen": "abdomen", "limb": "limb"}
+"""Weights by what a scan shows, as measured (see above)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,8 @@ def load(choice: str, head: Head, scan: Scan | None = None) -> Pretrained | None
     Parameters
     ----------
     choice : str
-        "head", "chest", "abdomen" or "limb"; the path of a file; "auto" for what `anatomy.propose` makes of the scan; "none" for None.
+        "head", "chest", "abdomen" or "limb"; the path of a file; "auto" for those that have served best for what `anatomy.propose` takes
+        the scan for; "none" for None.
     head : Head
         The network that is to start from them.
     scan : Scan, optional
@@ -78,8 +92,9 @@ def load(choice: str, head: Head, scan: Scan | None = None) -> Pretrained | None
     if choice == AUTO:
         if scan is None:
             raise InputError(f"without a scan no weights can be proposed: name one of {', '.join(ANATOMIES)}", "bad-option")
-        choice = propose(scan)
-        log.info("the scan looks like that of a %s", choice)
+        shown = propose(scan)
+        choice = BEST_FOR[shown]
+        log.info("the scan looks like that of a %s: weights of a %s", shown, choice)
     path = find(choice)
     found = fitting(read(path), head, path)
     log.info("the head starts from %s", found.source)

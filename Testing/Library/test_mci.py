@@ -182,8 +182,9 @@ def test_the_shipped_weights_are_those_of_their_card_in_words(name):
     assert path.stat().st_size < 40_000
 
 
-def test_auto_takes_the_weights_of_what_the_scan_shows():
-    assert mci.load("auto", OURS, scan_of("limb")).name == "limb"
+@pytest.mark.parametrize("shown, taken", [("limb", "limb"), ("head", "abdomen")])
+def test_auto_takes_the_weights_that_have_served_best_for_what_the_scan_shows(shown, taken):
+    assert mci.load("auto", OURS, scan_of(shown)).name == taken
 
 
 # --- the training ----------------------------------------------------------------------------------------------------------------------
