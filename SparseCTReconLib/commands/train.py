@@ -46,16 +46,16 @@ def train_mci(ct: Path, out: Path, presets: Iterable[str], values: dict, credit:
         raise InputError(f"no preset to train for: give one or more of {', '.join(PRESETS)}", "bad-arguments")
     check_place(out)
     volume = formats.read_ct(absolute(ct))
-    trained = {}
+    records, heads = {}, {}
     for name in presets:
-        trained[name] = Pretraining(volume, network_for(name, volume.grid), **values)
-        _follow(trained[name], name, console)
-    card = {"credit": credit or ct.name, "presets": {name: training.record() for name, training in trained.items()}}
+        training = Pretraining(volume, network_for(name, volume.grid), **values)
+        _follow(training, name, console)
+        records[name], heads[name] = training.record(), training.field.head_parameters()
     with written_beside(out) as beside:
-        mci.write(beside, card, {name: training.field.head_parameters() for name, training in trained.items()})
+        mci.write(beside, {"credit": credit or ct.name, "presets": records}, heads)
     with written_beside(out.with_suffix(".md")) as beside:
         beside.write_text(mci.markdown(mci.read(out)), encoding="utf-8")
-    return {name: training.last_loss for name, training in trained.items()}
+    return {name: record["last_loss"] for name, record in records.items()}
 
 
 def train_restoration(
