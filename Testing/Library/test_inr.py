@@ -14,10 +14,12 @@ from SparseCTReconLib.classical.data_terms import DataTerm, Weighted, filtered_m
 from SparseCTReconLib.classical.fdk import fdk_weights
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import raster as raster_module
+from SparseCTReconLib.fields.backends import make_field
 from SparseCTReconLib.fields.raster import draw
 from SparseCTReconLib.fields.rays import UnitCube
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
+from SparseCTReconLib.methods import inr
 from SparseCTReconLib.methods.inr import FINAL_RATE, Descent, INROptions, Splitting
 from SparseCTReconLib.operators import projector
 from SparseCTReconLib.scan import Scan
@@ -282,6 +284,18 @@ def _volumes(scan, grid, chosen, resume=None):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_torch_alone_as_on_a_gpu_fits_as_the_compiled_kernels_do(tiny, loss, monkeypatch):
+    scan, grid = tiny
+    figures = []
+    for backend in ("numba", "torch"):
+        monkeypatch.setattr(inr, "make_field", lambda *a, backend=backend, **k: make_field(*a, backend=backend, **k))
+        A = projector(scan.geometry, grid, backend="torch") if backend == "torch" else None
+        training = (Splitting if loss == "admm" else Descent)(scan, grid, options(loss), A=A)
+        figures.append([value for metrics in islice(training.updates(), 10) for value in metrics.values()])
+    np.testing.assert_allclose(*figures, rtol=2e-3)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_same_seed_gives_the_same_volume_and_another_seed_another(tiny, loss):
     scan, grid = tiny
     once, again, other = (list(_volumes(scan, grid, options(loss, iterations=4, seed=seed)))[-1] for seed in (1, 1, 2))
@@ -347,16 +361,17 @@ def test_a_field_that_diverges_says_so_before_it_spoils_the_volume(tiny, monkeyp
 @pytest.mark.parametrize(
     "values, said",
     [
-        ({"loss": "fls", "rho": 1}, "rho means nothing to loss=fls: leave it out, or give loss=admm"),
+        ({"loss": "fls", "rho": 1}, r"rho means nothing to loss=fls: leave it out \(or the preset that gives it\), or give loss=admm"),
         ({"loss": "ls", "cg_iterations": 3}, "cg_iterations means nothing to loss=ls"),
         ({"loss": "fls", "fit_iterations": 3}, "give loss=admm"),
         ({"loss": "admm", "views_per_subset": 5}, "views_per_subset means nothing to loss=admm"),
-        ({"omega": 20}, "omega means nothing to architecture=hash: leave it out, or give architecture=siren"),
+        ({"omega": 20}, "omega means nothing to architecture=hash: leave it out .* or give architecture=siren"),
         ({"architecture": "siren", "levels": 4}, "give architecture=hash"),
         ({"architecture": "siren", "encoder_rate": 0.1}, "encoder_rate means nothing to architecture=siren"),
         ({"architecture": "relu", "omega": 20}, "give architecture=siren"),
         ({"architecture": "siren", "bandwidth": 20}, "give architecture=relu"),
         ({"preset": "paper", "rho": 1}, "give loss=admm"),
+        ({"preset": "paper", "loss": "admm"}, "views_per_subset means nothing to loss=admm: leave it out .or the preset that gives it"),
         ({"architecture": "wavelet"}, "option architecture='wavelet'"),
         ({"loss": "l1"}, "option loss='l1'"),
         ({"share": 0}, "option share=0"),
