@@ -33,6 +33,9 @@ FINAL_RATE = 0.05
 CORRECTION = 0.1
 """Attenuation, in that of water, of an output of 1 where the field is added to a volume."""
 
+SATURATION = 4.0
+"""Attenuation, in that of water, beyond which a sigmoid cannot go: 3000 HU, as far as CT numbers of 12 bits do."""
+
 HEADS = {
     "compact": {},
     "ni-nerf": {"skip": True, "activation": "gelu"},
@@ -129,6 +132,13 @@ def architecture(options: NAFOptions, cube: UnitCube) -> HashNetwork:
     return HashNetwork(grid, Head(grid.channels, options.hidden, **kind))
 
 
+def range_of(options: NAFOptions) -> float:
+    """Attenuation, in that of water, of an output of 1."""
+    if options.start != "nothing":
+        return CORRECTION
+    return SATURATION if HEADS[options.network].get("output") == "sigmoid" else 1.0
+
+
 class Run:
     """The stages of a reconstruction: the volume to start from, pass by pass, then the field."""
 
@@ -185,10 +195,9 @@ class Run:
     def training(self, base) -> RayTraining:
         """A fresh field that is added to `base`, [z, y, x] or None, and what it learns from."""
         options, scan = self.options, self.scan
-        scale = scan.mu_water * (1.0 if base is None else CORRECTION)
         network = architecture(options, self.cube)
         backend = None if options.backend == "auto" else options.backend
-        field = make_field(network, scale, self.device, backend, options.seed)
+        field = make_field(network, scan.mu_water * range_of(options), self.device, backend, options.seed)
         if pretrained := mci.load(options.mci, network.head, scan):
             field.set_head(pretrained.parameters)
         A = projector(scan.geometry, self.grid, self.device)

@@ -12,7 +12,7 @@ from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.methods import naf
-from SparseCTReconLib.methods.naf import FINAL_RATE, NAFOptions, Run
+from SparseCTReconLib.methods.naf import FINAL_RATE, HEADS, NAFOptions, Run
 from SparseCTReconLib.methods.reconstruct import prepare
 from SparseCTReconLib.scan import Scan
 
@@ -74,6 +74,15 @@ def test_every_loss_teaches_the_field(head, loss):
 def test_every_network_can_be_chosen(tiny, network):
     first, *_, last = prepare(*_naf(tiny), options={"iterations": 100, **SMALL, "network": network}).states()
     assert last.metrics["loss"] < first.metrics["loss"]
+
+
+def test_no_network_saturates_below_bone():
+    phantom = Phantom(11.0, ellipsoids=((0.05, (0.2, -0.3, 0.1), (0.4, 0.5, 0.6), 0.4),))
+    scan, grid = scan_of(phantom, circular(views=12), photons=1e6), Grid.centred((12, 8, 16), (2.0, 3.0, 1.5))
+    truth = phantom.volume(grid)
+    for network in HEADS:
+        mu = reconstruct(scan, "naf", grid, iterations=300, unit="1/mm", **{**SMALL, "smoothness": 0.1, "network": network}).array
+        assert mu[truth == truth.max()].mean() == pytest.approx(0.05, rel=0.15), network
 
 
 def test_the_mask_comes_after_its_step(tiny, monkeypatch):
