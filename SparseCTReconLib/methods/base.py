@@ -76,8 +76,7 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
     heed : callable
         Told the share of the time budget that is spent, None where there is none, before each next step.
     """
-    if done >= steps:
-        raise InputError(f"the checkpoint is at step {done} of {steps}: ask for more iterations to go on", "nothing-to-do")
+    require_more(done, steps)
     for step, iterate in enumerate(iterates, start=done + 1):
         spent = yield State(
             stage,
@@ -90,6 +89,17 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
         heed(spent)
         if step >= steps:
             return
+
+
+def require_more(done: int, steps: int) -> None:
+    """Refuse to go on from the last step.
+
+    Raises
+    ------
+    InputError
+    """
+    if done >= steps:
+        raise InputError(f"the checkpoint is at step {done} of {steps}: ask for more iterations to go on", "nothing-to-do")
 
 
 class Method:
@@ -135,4 +145,4 @@ class Method:
         return 4.0 * (VOLUMES_HELD * math.prod(map(float, grid.size)) + STACKS_HELD * scan.projections.size)
 
 
-__all__ = ["Method", "MethodOptions", "State", "iterate_states", "option"]
+__all__ = ["Method", "MethodOptions", "State", "iterate_states", "option", "require_more"]

@@ -25,7 +25,7 @@ from ..fields.ray_training import Measurements, RayTraining
 from ..fields.rays import UnitCube
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
-from .base import Method, MethodOptions, State, option
+from .base import Method, MethodOptions, State, option, require_more
 from .starting_volume import StartingVolume
 
 STEPS_PER_STATE = 10
@@ -152,8 +152,8 @@ class Run:
 
     def states(self, resume=None) -> Iterator[State]:
         """Every state from the first, or from the one that `resume` was taken at."""
-        done = int(resume["step"]) if resume else 0
-        if done < self.passes:
+        require_more(int(resume["step"]) if resume else 0, self.steps)
+        if self.start and "base" not in (resume or {}):
             yield from self._approach(resume)
             resume = None
         yield from self._refine(resume)

@@ -121,6 +121,29 @@ def test_the_recommended_run_goes_on_exactly_from_any_stage(tiny, few, kept_at):
     np.testing.assert_array_equal(resumed[-1].volume(), state.volume())
 
 
+@pytest.mark.parametrize("few", [False, True])
+def test_a_run_stopped_where_the_field_begins_goes_on_from_there(tiny, few):
+    scan, grid = scan_of(Phantom(11.0), circular(views=1 if few else 8)), tiny[1]
+    method, options = methods.get("naf"), NAFOptions(iterations=30, levels=4, hidden=16)
+    states, kept = method.run(scan, grid, options), None
+    for state in states:
+        if state.stage == "training the field":
+            break
+        kept = {name: np.array(array) for name, array in state.checkpoint().items()}
+    resumed = list(method.run(scan, grid, options, resume=kept))
+    assert [of.step for of in resumed] == [state.step, state.step + 1, state.step + 2]
+    *_, last = states
+    np.testing.assert_array_equal(resumed[-1].volume(), last.volume())
+
+
+@pytest.mark.parametrize("start", ["admm-tv", "nothing"])
+def test_a_run_that_is_done_has_nothing_to_go_on_with(tiny, start):
+    method, options = methods.get("naf"), NAFOptions(iterations=10, start=start, levels=4, hidden=16)
+    *_, last = method.run(*tiny, options)
+    with pytest.raises(InputError, match="ask for more iterations"):
+        next(method.run(*tiny, options, resume=last.checkpoint()))
+
+
 def test_the_same_seed_gives_the_same_volume_and_another_seed_another(tiny):
     once, again, other = (reconstruct(*_naf(tiny), iterations=30, seed=seed, **SMALL).array for seed in (1, 1, 2))
     np.testing.assert_array_equal(once, again)
