@@ -19,23 +19,21 @@ differ by the seed of their training alone were within 0.1 dB of each other.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .. import __version__, resources
+from .. import __version__, resources, weight_files
 from ..errors import InputError, nearest_name
 from ..scan import Scan
+from ..weight_files import SUFFIX, WeightFile
 from .anatomy import ANATOMIES, propose
 from .head import Head
 
 log = logging.getLogger("SparseCTReconLib.fields")
 
-SUFFIX = ".safetensors"
 FORMAT = "SparseCTRecon MCI 1"
 AUTO, NONE = "auto", "none"
 BEST_FOR = {"head": "abdomen", "chest": "abdomen", "abdomen": "abdomen", "limb": "limb"}
@@ -66,7 +64,7 @@ class Pretrained:
     @property
     def source(self) -> str:
         """Name and checksum, for a result's provenance."""
-        return f"{self.name} (sha256 {self.sha256})"
+        return weight_files.source(self.name, self.sha256)
 
 
 def load(choice: str, head: Head, scan: Scan | None = None) -> Pretrained | None:
@@ -121,17 +119,7 @@ def find(choice: str) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A file of weights: a card for all, and for each preset its parameters and what the card says of them."""
-
-    name: str
-    card: dict
-    parameters: dict[str, np.ndarray]
-    sha256: str
-
-
-def fitting(weights: Weights, head: Head, path) -> Pretrained:
+def fitting(weights: WeightFile, head: Head, path) -> Pretrained:
     """The parameters among `weights` that were trained for `head`.
 
     Raises
@@ -142,7 +130,7 @@ def fitting(weights: Weights, head: Head, path) -> Pretrained:
     for preset, about in weights.card["presets"].items():
         if about["head"] == asdict(head):
             common = {key: value for key, value in weights.card.items() if key != "presets"}
-            return Pretrained(weights.parameters[preset], weights.name, weights.sha256, {**common, "preset": preset, **about})
+            return Pretrained(weights.arrays[preset], weights.name, weights.sha256, {**common, "preset": preset, **about})
     found = " and ".join(describe_head(about["head"]) for about in weights.card["presets"].values())
     raise InputError(
         f"{path} holds weights for {found}, but this network is {describe_head(asdict(head))}: change the network's options back, "
@@ -171,51 +159,23 @@ def write(path, card: dict, parameters: dict[str, np.ndarray]) -> None:
     parameters : dict of str to ndarray
         Flat float32 parameters of each of the card's presets.
     """
-    from safetensors.numpy import save
-
     arrays = {preset: np.ascontiguousarray(array, dtype=np.float32) for preset, array in parameters.items()}
-    text = json.dumps({"version": __version__, **card}, sort_keys=True)
-    metadata = {"format": FORMAT, "card": text, "sha256": checksum(text, arrays)}
-    Path(path).write_bytes(save(arrays, metadata=metadata))
+    weight_files.write(path, FORMAT, {"version": __version__, **card}, arrays)
 
 
-def read(path) -> Weights:
-    """Read a file of weights.
+def read(path) -> WeightFile:
+    """Read a file of weights, whose arrays are parameters by preset.
 
     Raises
     ------
     InputError
         Where it is missing or damaged, is no such file, or its checksum is wrong.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    try:
-        with safe_open(str(path), "numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", "no-such-file") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} holds no weights for MCI: give a file that `sparsectrecon train mci` wrote", "bad-weights")
-    text = metadata.get("card", "")
-    if metadata.get("sha256") != checksum(text, arrays):
-        raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
-    return Weights(path.stem.removeprefix("mci_"), json.loads(text), arrays, metadata["sha256"])
+    found = weight_files.read(path, FORMAT, "weights for MCI")
+    return replace(found, name=found.name.removeprefix("mci_"))
 
 
-def checksum(card: str, arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of a card's text and of the arrays, with their names, in the order of these."""
-    digest = hashlib.sha256(card.encode())
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
-def markdown(weights: Weights) -> str:
+def markdown(weights: WeightFile) -> str:
     """The card of a file of weights, for people."""
     card = weights.card
     lines = [

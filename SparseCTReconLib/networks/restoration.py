@@ -7,16 +7,13 @@ normalisation, so that the network sees attenuation as it is, and the last layer
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .. import resources
-from ..errors import InputError
+from .. import resources, weight_files
+from ..weight_files import WeightFile
 
 FACTOR = 8
 """Voxels along each axis must be a multiple of this; `restore` pads."""
@@ -96,47 +93,21 @@ def restore(network: RestorationNetwork, mu: np.ndarray, mu_water: float) -> np.
     return np.maximum(restored[:nz, :ny, :nx], 0) * np.float32(mu_water)
 
 
-def load(path=None) -> tuple[RestorationNetwork, str]:
-    """The network with pretrained weights, by default those of the library, and their checksum.
+def load(path=None) -> tuple[RestorationNetwork, WeightFile]:
+    """The network with pretrained weights, by default those of the library, and their file.
 
     Raises
     ------
     InputError
         For a file that is missing, damaged, or holds something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = path or resources.find(WEIGHTS)
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", "no-such-file") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} holds no weights of the restoration network", "bad-weights")
-    if metadata.get("sha256") != checksum(metadata.get("card", ""), tensors):
-        raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
-    network = RestorationNetwork(tuple(json.loads(metadata["card"])["widths"]))
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network.eval().to(memory_format=torch.channels_last_3d), metadata["sha256"]
+    file = weight_files.read(path or resources.find(WEIGHTS), FORMAT, "weights of the restoration network")
+    network = RestorationNetwork(tuple(file.card["widths"]))
+    network.load_state_dict({name: torch.from_numpy(array).float() for name, array in file.arrays.items()})
+    return network.eval().to(memory_format=torch.channels_last_3d), file
 
 
 def save(network: RestorationNetwork, path, card: dict) -> None:
     """Write weights as float16, with a card of JSON values that says what they were trained on and how."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in network.state_dict().items()}
-    text = json.dumps({**card, "widths": network.widths}, sort_keys=True)
-    save_file(tensors, path, metadata={"format": FORMAT, "card": text, "sha256": checksum(text, tensors)})
-
-
-def checksum(card: str, tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of a card's text and of the tensors, with their names, in the order of these."""
-    digest = hashlib.sha256(card.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    arrays = {name: tensor.detach().half().contiguous().numpy() for name, tensor in network.state_dict().items()}
+    weight_files.write(path, FORMAT, {**card, "widths": network.widths}, arrays)

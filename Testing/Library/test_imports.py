@@ -12,7 +12,7 @@ import SparseCTReconLib
 
 ROOT = Path(SparseCTReconLib.__file__).parent
 FLOORS = [
-    {"errors", "units", "geometry", "grid", "machine", "resources"},
+    {"errors", "units", "geometry", "grid", "machine", "resources", "weight_files"},
     {"scan"},
     {"formats", "operators"},
     {"simulate", "classical", "fields", "gaussians", "networks"},

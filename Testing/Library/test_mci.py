@@ -82,7 +82,7 @@ def test_the_checksum_does_not_depend_on_the_file_and_holds_card_and_parameters(
     other = {"scratch": random_parameters(OURS, 1)}
     mci.write(tmp_path / "b.safetensors", {key: a.card[key] for key in ("credit", "presets")}, other)
     assert mci.read(tmp_path / "b.safetensors").sha256 != a.sha256
-    mci.write(tmp_path / "b.safetensors", {"credit": "another", "presets": a.card["presets"]}, a.parameters)
+    mci.write(tmp_path / "b.safetensors", {"credit": "another", "presets": a.card["presets"]}, a.arrays)
     assert mci.read(tmp_path / "b.safetensors").sha256 != a.sha256
 
 
@@ -329,7 +329,7 @@ def test_the_command_leaves_weights_and_their_card_for_both_presets(tmp_path, ct
 
 def test_one_preset_is_enough(tmp_path, ct_file):
     assert run("train", "mci", ct_file, tmp_path / "w.safetensors", "--presets", "from-scratch", "--steps", 2, "--voxels", 20) == 0
-    assert set(mci.read(tmp_path / "w.safetensors").parameters) == {"from-scratch"}
+    assert set(mci.read(tmp_path / "w.safetensors").arrays) == {"from-scratch"}
 
 
 @pytest.mark.parametrize(

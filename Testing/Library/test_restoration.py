@@ -40,10 +40,11 @@ def test_it_depends_on_attenuation_relative_to_water_alone_and_is_never_negative
 
 def test_weights_are_the_same_after_a_round_trip_but_for_half_precision(tmp_path):
     save(trained(), tmp_path / "w.safetensors", {"credit": "nobody"})
-    network, digest = load(tmp_path / "w.safetensors")
+    network, file = load(tmp_path / "w.safetensors")
     mu = np.random.default_rng(2).random((8, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(restore(network, mu, 1.0), restore(trained(), mu, 1.0), atol=5e-3)
-    assert len(digest) == 64 and network.widths == (4, 8, 8)
+    assert file.name == "w" and file.card["credit"] == "nobody" and network.widths == (4, 8, 8)
+    assert len(file.sha256) == 64 and file.sha256 in file.source
 
 
 def test_files_that_are_none_are_refused(tmp_path):

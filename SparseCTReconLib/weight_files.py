@@ -1,0 +1,98 @@
+"""Files of pretrained weights: safetensors, with a card of JSON values that says what they are, and a checksum of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a file of weights holds.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the file's name.
+    card : dict
+        JSON values.
+    arrays : dict of str to ndarray
+        The weights by name.
+    sha256 : str
+        Of card and weights.
+    """
+
+    name: str
+    card: dict
+    arrays: dict[str, np.ndarray]
+    sha256: str
+
+    @property
+    def source(self) -> str:
+        """Name and checksum, for a result's provenance."""
+        return source(self.name, self.sha256)
+
+
+def source(name: str, sha256: str) -> str:
+    """How a result's provenance names the weights that shaped it."""
+    return f"{name} (sha256 {sha256})"
+
+
+def write(path, form: str, card: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write `arrays` with their `card`; `form` names the kind of weights and its version."""
+    from safetensors.numpy import save
+
+    text = json.dumps(card, sort_keys=True)
+    Path(path).write_bytes(save(arrays, metadata={"format": form, "card": text, "sha256": checksum(text, arrays)}))
+
+
+def read(path, form: str, called: str) -> WeightFile:
+    """Read a file that `write` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+    form : str
+        Kind and version that it must be of.
+    called : str
+        What such weights are called in a sentence that says that the file holds none: "weights for MCI".
+
+    Raises
+    ------
+    InputError
+        Where it is missing or damaged, is of another kind, or its checksum is wrong.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(str(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", "no-such-file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
+    if metadata.get("format") != form:
+        raise InputError(f"{path} holds no {called}: give a file that `sparsectrecon train` wrote", "bad-weights")
+    text = metadata.get("card", "")
+    if metadata.get("sha256") != checksum(text, arrays):
+        raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
+    return WeightFile(path.stem, json.loads(text), arrays, metadata["sha256"])
+
+
+def checksum(card: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a card's text and of the arrays, with their names, in the order of these, little-endian."""
+    digest = hashlib.sha256(card.encode())
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name], dtype=arrays[name].dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
