@@ -103,6 +103,7 @@ def _made(name: str, volume: Volume) -> str:
         "options": options,
         "weights": said["weights"],
         "ran on": f"{said['device']} ({said['backend']}), {said['date']}; {versions}",
+        "field ran by": said.get("field_backend"),
         "scan": f"SHA-256 {said['scan_sha256']}",
         "warnings": said["warnings"],
     }

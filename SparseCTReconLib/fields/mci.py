@@ -64,7 +64,7 @@ class Pretrained:
     @property
     def source(self) -> str:
         """Name and checksum, for a result's provenance."""
-        return weight_files.source(self.name, self.sha256)
+        return weight_files.source(f"MCI {self.name}", self.sha256)
 
 
 def load(choice: str, head: Head, scan: Scan | None = None) -> Pretrained | None:

@@ -52,6 +52,9 @@ class State:
         What whoever takes this state's volume as the result should know; the caller's, not the method's.
     last_good : object or None
         Where the caller keeps the last good volume.
+    facts : dict of str to str
+        What belongs into this volume's provenance beside the method and its options: "weights", pretrained ones that have shaped it, with
+        their checksums; "field_backend", what runs its neural field.
     """
 
     stage: str
@@ -62,9 +65,12 @@ class State:
     checkpoint: Callable[[], dict[str, np.ndarray]] | None = None
     note: str = ""
     last_good: object = None
+    facts: dict[str, str] = field(default_factory=dict)
 
 
-def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics, arrays, heed=lambda spent: None) -> Iterator[State]:
+def iterate_states(
+    iterates, stage: str, steps: int, done: int, volume, metrics, arrays, heed=lambda spent: None, facts: Mapping[str, str] | None = None
+) -> Iterator[State]:
     """States of an iterative method, from step `done` + 1 until `steps`.
 
     Parameters
@@ -75,6 +81,8 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
         Of an iterate: the volume; a dict of figures; a dict of named arrays to resume from (the step is added).
     heed : callable
         Told the share of the time budget that is spent, None where there is none, before each next step.
+    facts : mapping, optional
+        Of every state.
     """
     require_more(done, steps)
     for step, iterate in enumerate(iterates, start=done + 1):
@@ -85,6 +93,7 @@ def iterate_states(iterates, stage: str, steps: int, done: int, volume, metrics,
             partial(volume, iterate),
             metrics(iterate),
             lambda iterate=iterate, step=step: {**arrays(iterate), "step": np.array(step)},
+            facts=dict(facts or {}),
         )
         heed(spent)
         if step >= steps:
@@ -110,6 +119,7 @@ class Method:
     summary: ClassVar[str]
     citation: ClassVar[str]
     weights: ClassVar[tuple[str, ...]] = ()
+    """Pretrained weights that it may use; a state's facts say which have shaped its volume."""
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     presets: ClassVar[dict[str, dict]] = {"recommended": {}}

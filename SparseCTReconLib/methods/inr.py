@@ -168,6 +168,7 @@ class INR(Method):
             metrics=lambda metrics: metrics,
             arrays=lambda metrics: training.arrays(),
             heed=training.heed,
+            facts={"field_backend": training.field.backend},
         )
 
 

@@ -16,8 +16,10 @@ from pydantic import model_validator
 
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields import mci
+from ..fields.anatomy import ANATOMIES
 from ..fields.backends import make_field
 from ..fields.channel_mask import channel_mask
+from ..fields.field import Field
 from ..fields.hash_grid import HashGrid
 from ..fields.head import Head
 from ..fields.networks import HashNetwork
@@ -87,6 +89,7 @@ class NAF(Method):
         "doi:10.1007/978-3-031-16446-0_42; Xu Z et al. NeRF-based CBCT reconstruction needs normalization and initialization. 2025."
     )
     devices = ("cpu", "cuda")
+    weights = ("restoration", *(f"mci_{name}" for name in ANATOMIES))
     Options = NAFOptions
     presets = {
         "recommended": {},
@@ -149,6 +152,17 @@ class Run:
         self.start = StartingVolume(scan, grid, restored) if options.start == "admm-tv" else None
         self.passes = self.start.passes if self.start else 0
         self.steps = self.passes + -(-options.iterations // STEPS_PER_STATE)
+        self.field, self.pretrained = self._fresh_field()
+
+    def _fresh_field(self) -> tuple[Field, mci.Pretrained | None]:
+        """The field that the options ask for, and what its head starts from."""
+        options, scan = self.options, self.scan
+        network = architecture(options, self.cube)
+        backend = None if options.backend == "auto" else options.backend
+        field = make_field(network, scan.mu_water * range_of(options), self.device, backend, options.seed)
+        if pretrained := mci.load(options.mci, network.head, scan):
+            field.set_head(pretrained.parameters)
+        return field, pretrained
 
     def states(self, resume=None) -> Iterator[State]:
         """Every state from the first, or from the one that `resume` was taken at."""
@@ -166,7 +180,7 @@ class Run:
             stage = "iterating" if step <= start.turns[0] else "iterating after restoration"
             metrics = {"residual": state.residual / start.scale}
             arrays = partial(lambda state, step: {**start.solver.arrays(state), "step": np.array(step)}, state, step)
-            spent = yield State(stage, step, self.steps, partial(start.means, state), metrics, arrays)
+            spent = yield State(stage, step, self.steps, partial(start.means, state), metrics, arrays, facts=start.facts(step))
             self.spent = spent or 0.0
         self.spent_before = self.spent
 
@@ -175,8 +189,7 @@ class Run:
         base = None
         if self.start:
             base = resume["base"] if resume else self.start.solver.state.x.cpu().numpy()
-        training = self.training(base)
-        field = training.field
+        training, field, facts = self.training(base), self.field, self._facts()
         if resume:
             field.restore(resume)
         neighbour = neighbour_weight(self.scan, self.grid) if self.start else 0.0
@@ -184,8 +197,15 @@ class Run:
             loss = self.ten_steps(training)
             arrays = partial(self._arrays, field, base, step + 1)
             volume = lambda: voxel_means(training.volume(), neighbour)  # noqa: E731
-            spent = yield State("training the field", step + 1, self.steps, volume, {"loss": loss}, arrays)
+            spent = yield State("training the field", step + 1, self.steps, volume, {"loss": loss}, arrays, facts=facts)
             self.spent = spent or 0.0
+
+    def _facts(self) -> dict[str, str]:
+        """Of the states with the field."""
+        facts = self.start.facts(self.passes) if self.start else {}
+        if self.pretrained:
+            facts = {"weights": self.pretrained.source}
+        return facts | {"field_backend": self.field.backend}
 
     @staticmethod
     def _arrays(field, base, step) -> dict[str, np.ndarray]:
@@ -193,17 +213,12 @@ class Run:
         return {**field.arrays(), **kept, "step": np.array(step)}
 
     def training(self, base) -> RayTraining:
-        """A fresh field that is added to `base`, [z, y, x] or None, and what it learns from."""
+        """The field, added to `base`, [z, y, x] or None, and what it learns from."""
         options, scan = self.options, self.scan
-        network = architecture(options, self.cube)
-        backend = None if options.backend == "auto" else options.backend
-        field = make_field(network, scan.mu_water * range_of(options), self.device, backend, options.seed)
-        if pretrained := mci.load(options.mci, network.head, scan):
-            field.set_head(pretrained.parameters)
         A = projector(scan.geometry, self.grid, self.device)
         tv_weight = options.smoothness and options.smoothness * total_variation_weight(A)
         measurements = Measurements(scan.projections, measurement_weights(scan, self.grid), scan.mu_water, scan.photons, tv_weight, base)
-        return RayTraining(field, A, measurements, options.loss, options.rays, options.sample_spacing)
+        return RayTraining(self.field, A, measurements, options.loss, options.rays, options.sample_spacing)
 
     def ten_steps(self, training: RayTraining) -> float:
         """The mean loss of `STEPS_PER_STATE` steps."""

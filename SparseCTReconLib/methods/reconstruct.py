@@ -158,7 +158,7 @@ class Reconstruction:
             "seed": options.get("seed", ""),
             "steps": f"{state.step} of {state.steps}",
             "warnings": "; ".join(filter(None, [*self.warnings, state.note])),
-            "weights": ", ".join(self.method.weights),
+            "weights": "",
             "versions": json.dumps(versions()),
             "device": self.device,
             "backend": self.backend,
@@ -169,7 +169,7 @@ class Reconstruction:
             "mu_water_per_mm": f"{self.scan.mu_water:.6g}",
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "disclaimer": DISCLAIMER,
-        }
+        } | state.facts
         return {PREFIX + key: str(value) for key, value in facts.items()}
 
 

@@ -47,7 +47,7 @@ class StartingVolume:
         repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * restored
         self.turns = [turns[0], *repair]
         self.reweights = few
-        self.network = restoration.load()[0] if restored else None
+        self.network, self.weights = restoration.load() if restored else (None, None)
 
     @property
     def passes(self) -> int:
@@ -73,6 +73,10 @@ class StartingVolume:
                 yield state
                 if done == end:
                     break
+
+    def facts(self, done: int) -> dict[str, str]:
+        """Of the state after `done` passes: the weights of the network, once it has been asked."""
+        return {"weights": self.weights.source} if self.network and done > self.turns[0] else {}
 
     def _between(self, number: int) -> None:
         """Restore before the first of the later turns, and weigh the edges anew."""

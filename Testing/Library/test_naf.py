@@ -1,5 +1,7 @@
 """NAF as a user meets it: better than FDK on few views, the same again with the same seed, and done in the time it is given."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,15 @@ from small_scanners import circular
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.fields import mci
+from SparseCTReconLib.fields.head import Head
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.methods import naf
 from SparseCTReconLib.methods.naf import FINAL_RATE, HEADS, NAFOptions, Run
 from SparseCTReconLib.methods.reconstruct import prepare
+from SparseCTReconLib.methods.starting_volume import StartingVolume
+from SparseCTReconLib.networks import restoration
 from SparseCTReconLib.scan import Scan
 
 SMALL = {"start": "nothing", "smoothness": 1.0, "levels": 4, "hidden": 16, "rays": 200}
@@ -104,6 +110,36 @@ def test_the_mask_comes_after_its_step(tiny, monkeypatch):
 def test_options_that_contradict_each_other_are_refused(contradiction):
     with pytest.raises(InputError):
         methods.parse_options(methods.get("naf"), contradiction)
+
+
+def said(scan, grid, steps, **options):
+    """Weights and backend that a volume names after so many steps."""
+    job = prepare(scan, "naf", grid, options=options)
+    *_, state = islice(job.states(), steps)
+    attributes = job.volume(state, 1.0).attributes
+    return attributes["SparseCTRecon.weights"], attributes.get("SparseCTRecon.field_backend")
+
+
+def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny):
+    short = {"iterations": 10, "levels": 4, "hidden": 16}
+    network = restoration.load()[1].source
+    assert "restoration (sha256 " in network
+    turn = StartingVolume(*tiny, True).turns[0]
+    assert said(*tiny, turn, **short) == ("", None)
+    assert said(*tiny, turn + 1, **short) == (network, None)
+    assert said(*tiny, None, **short) == (network, "numba")
+    assert said(*tiny, None, restoration=False, **short) == ("", "numba")
+    alone = {"start": "nothing", "iterations": 10}
+    assert said(*tiny, None, **alone) == ("", "numba")
+    assert said(*tiny, None, mci="abdomen", **alone) == (mci.load("abdomen", Head(16, 32)).source, "numba")
+
+
+def test_weights_of_another_network_and_a_backend_that_is_not_there_are_refused_before_the_work(tiny, monkeypatch):
+    monkeypatch.setattr(StartingVolume, "states", lambda *a: pytest.fail("the work has begun"))
+    wrong = {"start": "nothing", "mci": "abdomen", "hidden": 64}, {"backend": "tinycudann"}
+    for options, sentence in zip(wrong, ("abdomen.* holds weights for .* but this network is .*set mci=none", "runs on cuda alone")):
+        with pytest.raises(InputError, match=sentence):
+            next(prepare(*_naf(tiny), device="cpu", options=options).states())
 
 
 @pytest.mark.parametrize("few", [False, True])
