@@ -78,8 +78,8 @@ def test_every_requirement_has_a_lower_bound_and_none_is_slicers_own():
     assert not {"torch", "numpy", "simpleitk", "requests"} & {line.partition(">=")[0].lower() for line in requirements}
 
 
-def test_every_widget_of_the_ui_file_is_bound_to_a_parameter_that_exists():
-    text = (MODULE / "Resources" / "UI" / "SparseCTRecon.ui").read_text(encoding="utf-8")
+def test_every_widget_of_the_ui_files_is_bound_to_a_parameter_that_exists():
+    text = "".join(file.read_text(encoding="utf-8") for file in (MODULE / "Resources" / "UI").glob("*.ui"))
     bound = set(re.findall(r'name="SlicerParameterName" stdset="0">\s*<string notr="true">(\w+)</string>', text))
     tree = ast.parse((MODULE / "SparseCTReconPanel" / "parameters.py").read_text(encoding="utf-8"))
     (wrapper,) = (node for node in tree.body if isinstance(node, ast.ClassDef))

@@ -31,12 +31,12 @@ def test_opening_the_panel_imports_neither_torch_nor_pydantic(session_host):
 
 
 def test_apply_is_off_and_says_why_until_a_ct_is_selected(panel, ct):
-    panel._parameterNode.inputVolume = None
+    panel.parameterNode.inputVolume = None
     assert not panel.ui.applyButton.enabled
     assert panel.ui.applyButton.toolTip == "Select a CT volume to simulate a scan from, or read a scan."
     panel.ui.inputSelector.setCurrentNode(ct)
     assert panel.ui.applyButton.enabled
-    assert panel._parameterNode.inputVolume is ct
+    assert panel.parameterNode.inputVolume is ct
 
 
 def test_the_first_volume_of_the_scene_is_offered_as_ct(host, ct):
@@ -77,11 +77,11 @@ def test_every_method_of_the_library_is_offered_with_its_summary(panel):
 
 
 def test_the_presets_of_a_method_are_offered_where_there_are_several(panel, monkeypatch):
-    from SparseCTReconPanel import widget
+    from SparseCTReconPanel import method_section as section
 
     presets = {"cgls": ["recommended", "paper"], "admm-tv": ["recommended", "fast"]}
-    monkeypatch.setattr(widget, "describe", lambda name: {"presets": presets.get(name, ["recommended"])})
-    combo, parameters = panel.ui.methodPresetComboBox, panel._parameterNode
+    monkeypatch.setattr(section, "describe", lambda name: {"presets": presets.get(name, ["recommended"])})
+    combo, parameters = panel.ui.methodPresetComboBox, panel.parameterNode
     for name in ("fdk", "cgls"):
         parameters.method = name
         assert combo.visible is panel.ui.methodPresetLabel.visible is (name == "cgls")
@@ -292,6 +292,6 @@ def test_the_sample_cts_are_registered_with_the_files_that_are_there(host, monke
 
 
 def test_seconds_are_said_as_a_person_says_them(host):
-    from SparseCTReconPanel.widget import timeLeft
+    from SparseCTReconPanel.run_section import timeLeft
 
     assert [timeLeft(0.2), timeLeft(75), timeLeft(600)] == ["about 1 s left", "about 75 s left", "about 10 min left"]

@@ -134,13 +134,9 @@ class _Wrapper:
             if not parameter.is_node and not parameterNode.HasParameter(parameter.name):
                 parameter.write(parameterNode, parameter.default)
 
-    def connectGui(self, ui):
+    def connectParametersToGui(self, mapping):
         tag = len(self._bindings)
-        bindings = {}
-        for widget in vars(ui).values():
-            name = widget.property("SlicerParameterName")
-            if name:
-                bindings[name] = _Binding(widget, self.allParameters[name])
+        bindings = {name: _Binding(widget, self.allParameters[name]) for name, widget in mapping.items()}
         self._bindings[tag] = bindings
         for name, binding in bindings.items():
             binding.write(getattr(self, name))
