@@ -13,27 +13,29 @@ from .adam import Adam
 from .rays import UnitCube
 
 POINTS_AT_ONCE = 1 << 19
-"""Points of a volume that are evaluated together."""
+"""Points that are evaluated together: of a volume, and by a compiled field."""
 
 
 class Field(Protocol):
     """mu(x) in 1/mm as a function on the unit cube, on any device.
 
-    Points are (3, n) and attenuation is (n,), float32 tensors on `device`.
+    Points are (3, n) and attenuation is (n,), float32 tensors on `device`. `scale` is the attenuation of an output of 1, and `at_once` the
+    points for which `forward` keeps what `gradient` needs; of more it keeps nothing, so that all is computed twice.
     """
 
     scale: float
     device: str
     backend: str
+    at_once: int
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """Attenuation in 1/mm."""
 
     def forward(self, points: torch.Tensor) -> tuple[torch.Tensor, object]:
-        """Attenuation, and what `gradient` needs to know of it."""
+        """Attenuation, and what `gradient` needs to know of it, or None."""
 
     def gradient(self, points: torch.Tensor, kept: object, mu_gradient: torch.Tensor) -> None:
-        """Add to the parameters' gradient, given the loss's with respect to mu."""
+        """Add to the parameters' gradient, given the loss's with respect to mu; without `kept` (None) the attenuation is computed anew."""
 
     def step(self, encoder_rate: float, head_rate: float) -> None:
         """One step of Adam with the gradient that was added up, which is then zero."""
@@ -77,7 +79,7 @@ class AttenuationField:
         For the start.
     """
 
-    device, backend = "cpu", "numba"
+    device, backend, at_once = "cpu", "numba", POINTS_AT_ONCE
 
     def __init__(self, grid: hash_grid.HashGrid, shape: head.Head, scale: float, rng: np.random.Generator):
         self.grid, self.shape, self.scale = grid, shape, scale
@@ -97,8 +99,9 @@ class AttenuationField:
         features = self.features(points)
         return torch.from_numpy(head.forward(features, self.parameters, self.shape, self.scale, self.mask)), features
 
-    def gradient(self, points: torch.Tensor, kept: np.ndarray, mu_gradient: torch.Tensor) -> None:
-        feature_gradient, gradient = head.backward(kept, self.parameters, self.shape, self.scale, mu_gradient.numpy(), self.mask)
+    def gradient(self, points: torch.Tensor, kept: np.ndarray | None, mu_gradient: torch.Tensor) -> None:
+        features = self.features(points) if kept is None else kept
+        feature_gradient, gradient = head.backward(features, self.parameters, self.shape, self.scale, mu_gradient.numpy(), self.mask)
         hash_grid.encode_backward(points.numpy(), feature_gradient, self.grid, self._gradients[0])
         self._gradients[1][...] += gradient
 

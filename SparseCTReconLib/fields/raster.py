@@ -52,9 +52,9 @@ class Raster:
         """Centres (3, n) of a slab's voxels."""
         return self._cached[slab] if self._cached else self._centres(*self.slabs[slab])
 
-    def volume(self) -> torch.Tensor:
-        """Attenuation [z, y, x] in 1/mm. Where one slab is all, what `descend` needs is kept."""
-        if len(self.slabs) == 1:
+    def volume(self, keep: bool = False) -> torch.Tensor:
+        """Attenuation [z, y, x] in 1/mm; `keep` what `descend` needs of it, where one slab is all."""
+        if keep and len(self.slabs) == 1:
             points = self.points(0)
             mu, kept = self.field.forward(points)
             self._kept = points, kept
@@ -72,43 +72,48 @@ class Raster:
         share : float
             Part of the voxels, 0 to 1, from which the parameters' gradient is estimated.
         """
-        flat, kept, self._kept = gradient.reshape(-1), self._kept, None
+        kept, self._kept = self._kept, None
         if kept and share == 1:
-            self.field.gradient(*kept, flat.contiguous())
+            self.field.gradient(*kept, gradient.reshape(-1).contiguous())
         else:
             factor = self.voxels / self.drawn(share)
-            for points, index in self._batches(share, rng):
-                self.field.gradient(points, self.field.forward(points)[1], flat[index] * factor)
+            for points, values in self._batches(gradient, share, rng):
+                self.field.gradient(points, None, values * factor)
         self.field.step(*rates)
 
     def fit(self, target: torch.Tensor, rates: tuple[float, float], share: float, rng: np.random.Generator) -> float:
-        """One step of Adam towards a volume [z, y, x]; returns the mean squared error of the voxels it saw, before it."""
-        flat, squared, self._kept = target.reshape(-1), 0.0, None
+        """One step of Adam towards a volume [z, y, x]; returns the mean squared error of the voxels it saw, before it.
+
+        Where that is no finite number, there is no step.
+        """
+        squared, self._kept = 0.0, None
         factor = 1 / (self.drawn(share) * self.field.scale**2)
-        for points, index in self._batches(share, rng):
+        for points, values in self._batches(target, share, rng):
             mu, kept = self.field.forward(points)
-            error = mu - flat[index]
+            error = mu - values
             self.field.gradient(points, kept, error * factor)
             squared += float(error.square().sum())
-        self.field.step(*rates)
+        if np.isfinite(squared):
+            self.field.step(*rates)
         return squared / self.drawn(share)
 
     def drawn(self, share: float) -> int:
         """How many voxels a share of them is."""
         return max(1, round(share * self.voxels))
 
-    def _batches(self, share: float, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor | slice]]:
-        """Points and their places in the flat volume, of all voxels or of a subset in which each is as likely."""
-        per_slice = self.voxels // self.cube.grid.size[2]
+    def _batches(self, volume: torch.Tensor, share: float, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Points (3, n) and what a volume [z, y, x] has there, (n,), of all voxels or of a subset in which each is as likely."""
+        flat, per_slice = volume.reshape(-1), self.voxels // self.cube.grid.size[2]
         drawn = None if share == 1 else torch.from_numpy(draw(self.voxels, self.drawn(share), rng))
         for slab, ends in enumerate(self.slabs):
             first, stop = (end * per_slice for end in ends)
-            if drawn is None:
-                yield self.points(slab), slice(first, stop)
-                continue
-            here = drawn[torch.searchsorted(drawn, first) : torch.searchsorted(drawn, stop)].to(self.field.device)
-            if len(here):
-                yield self.points(slab)[:, here - first].contiguous(), here
+            points, values = self.points(slab), flat[first:stop]
+            if drawn is not None:
+                here = (drawn[torch.searchsorted(drawn, first) : torch.searchsorted(drawn, stop)] - first).to(self.field.device)
+                points, values = points[:, here], values[here]
+            for start in range(0, len(values), self.field.at_once):
+                part = slice(start, start + self.field.at_once)
+                yield points[:, part].contiguous(), values[part].contiguous()
 
 
 def draw(count: int, parts: int, rng: np.random.Generator) -> np.ndarray:

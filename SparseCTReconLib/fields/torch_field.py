@@ -58,7 +58,7 @@ class TorchField:
             raise InputError(f"no precision {precision!r}: give {', '.join(PRECISIONS)}", "bad-option")
         self._trained = {"table": module.table, "head": module.weights} if module.table is not None else {"head": module.weights}
         self.optimisers = [TorchAdam(tensor, update) for tensor in self._trained.values()]
-        self._at_once = max(1024, KEPT_BYTES // (4 * module.floats_per_point))
+        self.at_once = max(1024, KEPT_BYTES // (4 * module.floats_per_point))
 
     @contextlib.contextmanager
     def _float32_products(self):
@@ -77,7 +77,7 @@ class TorchField:
 
     @torch.no_grad()
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self._mu(part) for part in points.split(self._at_once, dim=1)])
+        return torch.cat([self._mu(part) for part in points.split(self.at_once, dim=1)])
 
     def features(self, points: torch.Tensor) -> torch.Tensor:
         """What the encoding gives, (channels, n)."""
@@ -86,7 +86,7 @@ class TorchField:
             return self.module.features(points)
 
     def forward(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if points.shape[1] > self._at_once:
+        if points.shape[1] > self.at_once:
             return self(points), None
         mu = self._mu(points)
         return mu.detach(), mu
@@ -95,7 +95,7 @@ class TorchField:
         if kept is not None:
             self._backward(kept, mu_gradient)
             return
-        for part, part_gradient in zip(points.split(self._at_once, dim=1), mu_gradient.split(self._at_once)):
+        for part, part_gradient in zip(points.split(self.at_once, dim=1), mu_gradient.split(self.at_once)):
             self._backward(self._mu(part), part_gradient)
 
     def _backward(self, mu: torch.Tensor, mu_gradient: torch.Tensor) -> None:

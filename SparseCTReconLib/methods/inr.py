@@ -269,7 +269,7 @@ class Descent(_Training):
 
     def step(self) -> dict[str, float]:
         """One step of Adam."""
-        gradient, loss = self.gradient(self.raster.volume())
+        gradient, loss = self.gradient(self.raster.volume(keep=self.share == 1))
         residual = self.finite(loss) ** 0.5
         self.raster.descend(gradient, self.rates(), self.share, self.rng())
         return {"residual": residual}
@@ -303,20 +303,21 @@ class Splitting(_Training):
         """One iteration of the half-step whose turn it is."""
         turn = self.done % (self.cg + self.fit)
         if turn < self.cg:
-            self._towards_measurements(first=turn == 0)
-            return {"residual": self.finite(float(torch.linalg.vector_norm(self.r)) / self.norm)}
-        error = self._towards_volume(first=turn == self.cg)
+            return {"residual": self._towards_measurements(first=turn == 0)}
+        error = self.finite(self._towards_volume(first=turn == self.cg))
         if turn == self.cg + self.fit - 1:
             self.u += self.x - self.raster.volume()
-        return {"misfit": self.finite(error) ** 0.5 / self.field.scale}
+        return {"misfit": error**0.5 / self.field.scale}
 
-    def _towards_measurements(self, first: bool) -> None:
+    def _towards_measurements(self, first: bool) -> float:
         rho = self.rho if self.is_fitted else 0.0
         if first:
             self.centre = self.raster.volume() - self.u
             _, self.r, self.p, self.gamma = begin(self.weighted, self.y * self.root, self.x, rho, self.centre, self.r)
-        state = CGLSState(self.x, self.r, self.p, self.gamma)
-        self.x, self.r, self.p, self.gamma = next(cgls(self.weighted, state, rho, self.centre))
+        state = next(cgls(self.weighted, CGLSState(self.x, self.r, self.p, self.gamma), rho, self.centre))
+        residual = self.finite(float(torch.linalg.vector_norm(state.r)) / self.norm)
+        self.x, self.r, self.p, self.gamma = state
+        return residual
 
     def _towards_volume(self, first: bool) -> float:
         if first:

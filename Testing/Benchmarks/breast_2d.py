@@ -138,8 +138,8 @@ def watched(raster):
     """`raster`, which remembers in `last` what its `volume` gave."""
     volume = raster.volume
 
-    def watching():
-        raster.last = volume()
+    def watching(**choices):
+        raster.last = volume(**choices)
         return raster.last
 
     raster.volume = watching

@@ -195,6 +195,16 @@ def test_gradients_of_batches_add_up_to_that_of_one(name, make):
 
 
 @every_run
+def test_what_was_kept_saves_time_and_changes_nothing(name, make):
+    first, second = make(name), make(name)
+    points, gradient = batch(first)
+    first.gradient(points, first.forward(points)[1], gradient)
+    second.gradient(points, None, gradient)
+    for kept, anew in zip(gradients(first), gradients(second)):
+        np.testing.assert_allclose(anew, kept, rtol=0, atol=1e-5 * np.abs(kept).max() if name in ON_CUDA else 0)
+
+
+@every_run
 def test_to_descend_is_to_add_a_gradient_and_step(name, make):
     first, second = make(name), make(name)
     points, gradient = batch(first)
@@ -261,7 +271,7 @@ def test_a_few_steps_on_a_smooth_function_leave_a_third_of_what_a_constant_leave
 @pytest.mark.parametrize("name", [n for n in RUNS if n not in ("numba", "NI-NeRF's head, numba") and n not in ON_CUDA])
 def test_a_batch_too_large_to_keep_has_the_same_gradient(name, make):
     kept_whole, in_pieces = make(name), make(name)
-    in_pieces._at_once = 64
+    in_pieces.at_once = 64
     points, gradient = batch(kept_whole)
     for field in (kept_whole, in_pieces):
         field.gradient(points, field.forward(points)[1], gradient)

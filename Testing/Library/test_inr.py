@@ -200,13 +200,29 @@ def test_slabs_give_the_volume_and_the_gradient_of_the_whole(tiny, monkeypatch):
         x = training.raster.volume()
         gradients = []
         for share in (1.0, 0.3):
-            training.raster.volume()
+            training.raster.volume(keep=True)
             training.raster.descend(x, (0, 0), share, np.random.default_rng(6))
             gradients.append(recorder.gradient)
         results.append((len(training.raster.slabs), x, *gradients))
     assert results[0][0] == 1 and results[1][0] == 6
     for one, many in zip(results[0][1:], results[1][1:]):
         assert relative(many, one) < 1e-5
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_a_wide_network_computes_each_voxel_once_even_if_it_cannot_keep_them_all(tiny, share):
+    scan, grid = tiny
+    raster, counted, gradients = Descent(scan, grid, options("fls", "relu")).raster, [], []
+    module, target = raster.field.module, torch.rand(grid.shape, generator=torch.Generator().manual_seed(1))
+    recorder = Recorder(raster.field)
+    module.register_forward_pre_hook(lambda module, points: counted.append(points[0].shape[1]))
+    for step in (raster.fit, raster.descend):
+        for raster.field.at_once in (10**6, 500):
+            counted.clear()
+            step(target, (0, 0), share, np.random.default_rng(0))
+            assert sum(counted) == raster.drawn(share) and max(counted) <= raster.field.at_once
+            gradients.append(recorder.gradient)
+        assert relative(gradients[-1], gradients[-2]) < 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["hash", "relu"])
@@ -351,11 +367,22 @@ def test_a_field_that_diverges_says_so_before_it_spoils_the_volume(tiny, monkeyp
     scan, grid = tiny
     for loss in LOSSES:
         run = methods.get("inr").run(scan, grid, options(loss))
-        next(run)
+        state = next(run)
         monkeypatch.setattr("SparseCTReconLib.operators.Projector.__call__", lambda self, x: torch.full(self.projection_shape, torch.nan))
         with pytest.raises(FloatingPointError, match="diverged in step 2: give a network_rate smaller than 0.01"):
             next(run)
+        assert np.isfinite(state.volume()).all()
         monkeypatch.undo()
+
+
+def test_a_fit_that_is_no_number_leaves_the_field_alone(tiny):
+    scan, grid = tiny
+    training = Splitting(scan, grid, options("admm"))
+    before = training.raster.volume()
+    training.done, training.x = training.cg, torch.full(grid.shape, torch.nan)
+    with pytest.raises(FloatingPointError, match="diverged in step 3"):
+        training.step()
+    assert torch.equal(training.raster.volume(), before)
 
 
 @pytest.mark.parametrize(
