@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from .rays import UnitCube
@@ -20,7 +21,7 @@ LIMIT = 0.8
 """Noise beyond which a channel, and all finer ones, are masked."""
 
 
-def channel_mask(encode: Callable[[torch.Tensor], object], cube: UnitCube) -> torch.Tensor:
+def channel_mask(encode: Callable[[torch.Tensor], object], cube: UnitCube, device: str = "cpu") -> np.ndarray:
     """Mask (channels,), float32: 0 for the first channel that is noise and all finer ones, 1 for those before.
 
     Parameters
@@ -29,10 +30,12 @@ def channel_mask(encode: Callable[[torch.Tensor], object], cube: UnitCube) -> to
         Gives the encoding's features (channels, n), coarsest first, before any normalisation, at points (3, n) of the unit cube.
     cube : UnitCube
         Its middle slice across z is looked at.
+    device : str
+        Where `encode` wants its points: "cpu" or "cuda".
     """
     edge = max(cube.grid.size[:2])
-    features = torch.as_tensor(encode(slice_points(cube))).detach()
-    return mask_of_slice(features.reshape(len(features), edge, edge))
+    features = torch.as_tensor(encode(slice_points(cube).to(device))).detach()
+    return mask_of_slice(features.reshape(len(features), edge, edge)).cpu().numpy()
 
 
 def slice_points(cube: UnitCube) -> torch.Tensor:

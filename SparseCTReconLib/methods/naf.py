@@ -228,7 +228,7 @@ class Run:
             factor = FINAL_RATE ** self._progress(field) if options.decay else 1.0
             losses.append(training.step(rng, factor * options.table_rate, factor * options.head_rate))
             if options.mask_step and field_steps(field) == options.mask_step:
-                field.mask = channel_mask(field.features, self.cube).numpy()
+                field.mask = channel_mask(field.features, self.cube, self.device)
         return float(np.mean(losses))
 
     def _progress(self, field) -> float:

@@ -72,8 +72,22 @@ def test_of_a_fresh_encoding_the_levels_finer_than_the_slice_s_pixels_are_masked
     grid = HashGrid(4, 8, 8 * 8**3, 16, tuple(map(float, cube.upper)))
     field = AttenuationField(grid, Head(grid.channels, 8), 0.02, np.random.default_rng(0))
     mask = channel_mask(field.features, cube)
-    assert mask.shape == (grid.channels,)
+    assert mask.shape == (grid.channels,) and mask.dtype == np.float32
     assert mask.tolist() == [1.0] * 4 + [0.0] * 4
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_encoding_on_another_device_is_asked_there(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+    def encode(points):
+        asked.append(points.device.type)
+        return torch.stack([smooth().flatten()] * 2).to("cpu" if device == "meta" else device)
+
+    asked, cube = [], UnitCube(Grid.centred((WIDTH, WIDTH, 3), (1, 1, 1)))
+    np.testing.assert_array_equal(channel_mask(encode, cube, device), [1, 1])
+    assert asked == [device]
 
 
 def test_the_slice_is_the_middle_one_across_the_whole_box():
