@@ -83,11 +83,16 @@ class Occupancy:
         Where the samples lie.
     hull : array, bool [z, y, x]
         Voxels of the cube's grid that are not empty.
+    device : str
+        Where the samples are.
     """
 
-    def __init__(self, cube: UnitCube, hull: np.ndarray):
+    def __init__(self, cube: UnitCube, hull: np.ndarray, device: str = "cpu"):
         self.hull = np.ascontiguousarray(hull, dtype=np.uint8)
         self.voxels_per_unit = (cube.edge_mm / np.asarray(cube.grid.spacing_mm)).astype(np.float32)
+        self._there = torch.from_numpy(self.hull).to(device)
+        self._per_unit = torch.from_numpy(self.voxels_per_unit).to(device)[:, None]
+        self._last = torch.tensor(self.hull.shape[::-1], device=device)[:, None] - 1
 
     def compact(self, points: torch.Tensor, rays: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The points (3, kept) in the hull and how many each ray has of them, (rays,), given (3, rays * samples) points."""
@@ -103,9 +108,8 @@ class Occupancy:
 
     def contains(self, points: torch.Tensor) -> torch.Tensor:
         """Whether points (3, n) lie in the hull, (n,) bool."""
-        limit = torch.tensor(self.hull.shape[::-1], device=points.device)[:, None] - 1
-        cell = (points * torch.from_numpy(self.voxels_per_unit).to(points.device)[:, None]).long().clamp(min=0).minimum(limit)
-        return torch.from_numpy(self.hull).to(points.device)[cell[2], cell[1], cell[0]].bool()
+        x, y, z = (points * self._per_unit).long().clamp(min=0).minimum(self._last)
+        return self._there[z, y, x].bool()
 
     def _compact_elsewhere(self, points, rays):
         kept = self.contains(points)

@@ -80,7 +80,7 @@ class RayTraining:
         self.rows = max(1, round(rays / nu))
         self.sampler = ray_sampler(A.geometry, self.cube, spacing * min(A.grid.spacing_mm), field.device)
         hull = silhouette_hull(A, measurements.projections, measurements.mu_water, measurements.photons)
-        self.occupancy = Occupancy(self.cube, hull)
+        self.occupancy = Occupancy(self.cube, hull, field.device)
         self.outside = torch.from_numpy(~hull)
         self.measured = torch.from_numpy(self._lacking(A, measurements)).to(field.device)
         self.weights = None if measurements.weights is None else measurements.weights.to(field.device)
