@@ -21,15 +21,22 @@ from ..scan import Scan
 VOLUMES_HELD, STACKS_HELD = 10, 6
 
 
-def option(default, unit: str, help: str, **bounds):
-    """A field of a `MethodOptions`: its default, unit ("" where it has none), help, and bounds as pydantic's `Field` takes them."""
-    return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)
+def option(default, unit: str, help: str, advanced: bool = False, **bounds):
+    """A field of a `MethodOptions`: its default, unit ("" where it has none), help, and bounds as pydantic's `Field` takes them.
+
+    An `advanced` one is shown only when it is asked for.
+    """
+    return Field(default, description=help, json_schema_extra={"unit": unit, "advanced": advanced}, **bounds)
 
 
 class MethodOptions(BaseModel):
     """Options of a method: every field is an `option` with unit, help and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def chosen(self, name: str):
+        """An option's value; where it is left out what stands for it, None where nothing does."""
+        return getattr(self, name)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..scan import Scan
 from .base import Method, MethodOptions
 
 _BASE_BYTES = 0.5e9  # python, torch and the kernels
+_LEAST_VOXELS = 8
 _SAMPLES, _VIEWS = 12, 64
 _FEW, _SHARE = 0.25, 0.05
 _FLAT = 0.5
@@ -70,7 +71,7 @@ def _fitting_option(options: MethodOptions, name: str, need, available: float) -
 def _lowered(options: MethodOptions, name: str) -> Iterator[tuple[int, MethodOptions]]:
     from pydantic import ValidationError
 
-    value = getattr(options, name) or 0
+    value = options.chosen(name) or 0
     while value > 1:
         value = value - 1 if value <= 64 else value // 2
         try:
@@ -80,7 +81,7 @@ def _lowered(options: MethodOptions, name: str) -> Iterator[tuple[int, MethodOpt
 
 
 def _fitting_size(grid: Grid, need, available: float) -> tuple[int, int, int] | None:
-    """The size of the largest grid over the same box with which the method fits."""
+    """The size of the largest grid over the same box with which the method fits; None where that would show nothing."""
     fits, too_large = 0.0, 1.0
     for _ in range(24):
         middle = (fits + too_large) / 2
@@ -89,7 +90,7 @@ def _fitting_size(grid: Grid, need, available: float) -> tuple[int, int, int] | 
         else:
             too_large = middle
     size = tuple(int(n * fits) for n in grid.size)
-    return size if min(size) > 0 else None
+    return size if min(size) > 0 and max(size) >= _LEAST_VOXELS else None
 
 
 def _scaled(grid: Grid, scale: float) -> Grid:

@@ -76,29 +76,54 @@ class INROptions(MethodOptions):
     loss: Literal["ls", "fls", "admm"] = option("admm", "", "Least squares, filtered least squares, or least squares by ADMM.")
     iterations: int = option(100, "passes", "Passes over all views, each a projection and a back-projection.", ge=1, le=100_000)
     views_per_subset: int | None = option(
-        None, "views", "ls, fls: views in a step; fewer make more and cheaper steps in a pass. Default 10.", ge=1, le=ALL_VIEWS
+        None,
+        "views",
+        "ls, fls: views in a step; fewer make more and cheaper steps in a pass. Default 10.",
+        ge=1,
+        le=ALL_VIEWS,
+        advanced=True,
     )
     share: float | None = option(
-        None, "", "Part of the voxels, drawn anew in each step, that the field learns from. Default: admm 0.05, else 0.25.", gt=0, le=1
+        None,
+        "",
+        "Part of the voxels, drawn anew in each step, that the field learns from. Default: admm 0.05, else 0.25.",
+        gt=0,
+        le=1,
+        advanced=True,
     )
     smoothness: float = option(0.5, "", "Factor on the weight of total variation; 0 leaves it out.", ge=0, le=100)
-    non_negative: bool = option(True, "", "Attenuation is not negative. Total variation in admm sees to that, too.")
+    non_negative: bool = option(True, "", "Attenuation is not negative. Total variation in admm sees to that, too.", advanced=True)
     schedule: Literal["smooth", "step", "constant"] = option(
-        "smooth", "", "Learning rates: falling to a twentieth; to a tenth at half the way; as they are."
+        "smooth",
+        "",
+        "Learning rates: falling to a twentieth; to a tenth at half the way; as they are.",
+        advanced=True,
     )
-    encoder_rate: float | None = option(None, "", "hash: learning rate of the tables. Default 0.03.", gt=0, le=1)
-    network_rate: float | None = option(None, "", "Learning rate of the network. Default: hash 0.01, siren 0.0005, relu 0.005.", gt=0, le=1)
-    rho: float | None = option(None, "", "admm: weight of x = R(theta), over the data term's mean curvature. Default 1.", gt=0, le=1e4)
-    cg_iterations: int | None = option(None, "passes", "admm: conjugate gradients for x, each a pass. Default 10.", ge=1, le=1000)
-    fit_iterations: int | None = option(None, "steps", "admm: steps of the field towards x. Default 60.", ge=1, le=10_000)
-    width: int | None = option(None, "neurons", "Neurons of a layer. Default: hash 32, else 64.", ge=8, le=1024, multiple_of=4)
-    depth: int | None = option(None, "layers", "siren, relu: hidden layers. Default 6.", ge=1, le=16)
-    omega: float | None = option(None, "", "siren: factor within the sines. Default 30.", gt=0, le=1000)
-    frequencies: int | None = option(None, "", "relu: frequencies along each axis. Default 8.", ge=1, le=64)
-    bandwidth: float | None = option(None, "periods", "relu: highest frequency, per longest edge of the grid. Default 16.", ge=0.5, le=1024)
-    levels: int | None = option(None, "levels", "hash: levels of the grid. Default 8.", ge=2, le=16, multiple_of=2)
-    log2_table: int | None = option(None, "log2 rows", "hash: rows of a level's table, as a power of two. Default 22.", ge=10, le=24)
-    seed: int = option(0, "", "Of the start and of the voxels drawn.", ge=0)
+    encoder_rate: float | None = option(None, "", "hash: learning rate of the tables. Default 0.03.", gt=0, le=1, advanced=True)
+    network_rate: float | None = option(
+        None, "", "Learning rate of the network. Default: hash 0.01, siren 0.0005, relu 0.005.", gt=0, le=1, advanced=True
+    )
+    rho: float | None = option(
+        None, "", "admm: weight of x = R(theta), over the data term's mean curvature. Default 1.", gt=0, le=1e4, advanced=True
+    )
+    cg_iterations: int | None = option(
+        None, "passes", "admm: conjugate gradients for x, each a pass. Default 10.", ge=1, le=1000, advanced=True
+    )
+    fit_iterations: int | None = option(None, "steps", "admm: steps of the field towards x. Default 60.", ge=1, le=10_000, advanced=True)
+    width: int | None = option(
+        None, "neurons", "Neurons of a layer. Default: hash 32, else 64.", ge=8, le=1024, multiple_of=4, advanced=True
+    )
+    depth: int | None = option(None, "layers", "siren, relu: hidden layers. Default 6.", ge=1, le=16, advanced=True)
+    omega: float | None = option(None, "", "siren: factor within the sines. Default 30.", gt=0, le=1000, advanced=True)
+    frequencies: int | None = option(None, "", "relu: frequencies along each axis. Default 8.", ge=1, le=64, advanced=True)
+    bandwidth: float | None = option(
+        None, "periods", "relu: highest frequency, per longest edge of the grid. Default 16.", ge=0.5, le=1024, advanced=True
+    )
+    levels: int | None = option(None, "levels", "hash: levels of the grid. Default 8.", ge=2, le=16, multiple_of=2, advanced=True)
+    log2_table: int | None = option(
+        None, "log2 rows", "hash: rows of a level's table, as a power of two. Default 22.", ge=10, le=24, advanced=True
+    )
+    seed: int = option(0, "", "Of the start and of the voxels drawn.", ge=0, advanced=True)
 
     @model_validator(mode="after")
     def _no_option_of_another_kind(self):
@@ -112,9 +137,9 @@ class INROptions(MethodOptions):
         return self
 
     def chosen(self, name: str):
-        """An option's value, or its default for this loss and architecture."""
+        """An option's value, or its default for this loss and architecture; None where neither has it."""
         value = getattr(self, name)
-        return (DEFAULTS[self.loss] | DEFAULTS[self.architecture])[name] if value is None else value
+        return (DEFAULTS[self.loss] | DEFAULTS[self.architecture]).get(name) if value is None else value
 
 
 class INR(Method):
@@ -148,6 +173,8 @@ class INR(Method):
             "fit_iterations": 50,
         },
     }
+
+    memory_options = ("log2_table", "levels")
 
     def memory_bytes(self, grid, scan, options):
         network = architecture(options, UnitCube(grid))

@@ -7,6 +7,7 @@ ADMM-TV, so that the recommended preset begins with that, lets a network restore
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -23,8 +24,9 @@ from ..fields.field import Field
 from ..fields.hash_grid import HashGrid
 from ..fields.head import Head
 from ..fields.networks import HashNetwork
-from ..fields.ray_training import Measurements, RayTraining
+from ..fields.ray_training import Measurements, RayTraining, batch_bytes
 from ..fields.rays import UnitCube
+from ..networks import restoration
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, State, option, require_more
@@ -51,25 +53,34 @@ class NAFOptions(MethodOptions):
     )
     restoration: bool | None = option(None, "", "start=admm-tv: let the pretrained network restore its volume. Default on.")
     iterations: int = option(100, "steps", "Steps of training.", ge=STEPS_PER_STATE, le=10_000_000)
-    loss: Literal["filtered", "squares", "l1"] = option("filtered", "", "Of the rays: ramp-filtered squares, squares, or absolute values.")
-    rays: int = option(2048, "rays", "Rays in a step; the filtered loss takes whole detector rows.", ge=16, le=1_000_000)
-    sample_spacing: float = option(2.0, "voxels", "Between samples on a ray.", ge=0.1, le=10)
-    smoothness: float = option(0.5, "", "Factor on the weight of total variation; 0 leaves it out.", ge=0, le=100)
-    network: Literal["compact", "ni-nerf", "naf"] = option("compact", "", "Behind the encoding: ours (two layers), NI-NeRF's, NAF's.")
-    layer_norm: bool = option(True, "", "Normalise each point's features.")
-    mci: str = option("none", "", "start=nothing: pretrained network: head, chest, abdomen, limb, auto, a file, or none.")
-    mask_step: int = option(0, "steps", "Step after which channels of noise are masked by their spectrum; 0 for never.", ge=0)
-    levels: int = option(8, "levels", "Levels of the hash grid.", ge=2, le=16, multiple_of=2)
-    log2_table: int = option(22, "log2 rows", "Rows of a level's table, as a power of two.", ge=10, le=24)
-    finest: int = option(0, "cells", "Along the longest edge on the finest level; 0 for as many as voxels.", ge=0, le=16384)
-    hidden: int = option(32, "neurons", "Width of the network's layers.", ge=8, le=128, multiple_of=4)
-    table_rate: float = option(3e-2, "", "Learning rate of the hash tables.", gt=0, le=1)
-    head_rate: float = option(1e-2, "", "Learning rate of the network.", gt=0, le=1)
-    decay: bool = option(True, "", "Rates fall to a twentieth by the end of the steps or of the time.")
-    backend: Literal["auto", "numba", "torch", "triton", "tinycudann"] = option(
-        "auto", "", "What runs the field; auto is the fastest there."
+    loss: Literal["filtered", "squares", "l1"] = option(
+        "filtered", "", "Of the rays: ramp-filtered squares, squares, or absolute values.", advanced=True
     )
-    seed: int = option(0, "", "Of the start, the rays and the samples.", ge=0)
+    rays: int = option(2048, "rays", "Rays in a step; the filtered loss takes whole detector rows.", ge=16, le=1_000_000, advanced=True)
+    sample_spacing: float = option(2.0, "voxels", "Between samples on a ray.", ge=0.1, le=10, advanced=True)
+    smoothness: float = option(0.5, "", "Factor on the weight of total variation; 0 leaves it out.", ge=0, le=100)
+    network: Literal["compact", "ni-nerf", "naf"] = option(
+        "compact", "", "Behind the encoding: ours (two layers), NI-NeRF's, NAF's.", advanced=True
+    )
+    layer_norm: bool = option(True, "", "Normalise each point's features.", advanced=True)
+    mci: str = option("none", "", "start=nothing: pretrained network: head, chest, abdomen, limb, auto, a file, or none.", advanced=True)
+    mask_step: int = option(
+        0, "steps", "Step after which channels of noise are masked by their spectrum; 0 for never.", ge=0, advanced=True
+    )
+    levels: int = option(8, "levels", "Levels of the hash grid.", ge=2, le=16, multiple_of=2, advanced=True)
+    log2_table: int = option(22, "log2 rows", "Rows of a level's table, as a power of two.", ge=10, le=24, advanced=True)
+    finest: int = option(0, "cells", "Along the longest edge on the finest level; 0 for as many as voxels.", ge=0, le=16384, advanced=True)
+    hidden: int = option(32, "neurons", "Width of the network's layers.", ge=8, le=128, multiple_of=4, advanced=True)
+    table_rate: float = option(3e-2, "", "Learning rate of the hash tables.", gt=0, le=1, advanced=True)
+    head_rate: float = option(1e-2, "", "Learning rate of the network.", gt=0, le=1, advanced=True)
+    decay: bool = option(True, "", "Rates fall to a twentieth by the end of the steps or of the time.", advanced=True)
+    backend: Literal["auto", "numba", "torch", "triton", "tinycudann"] = option(
+        "auto",
+        "",
+        "What runs the field; auto is the fastest there.",
+        advanced=True,
+    )
+    seed: int = option(0, "", "Of the start, the rays and the samples.", ge=0, advanced=True)
 
     @model_validator(mode="after")
     def _no_contradiction(self):
@@ -112,10 +123,14 @@ class NAF(Method):
             "decay": False,
         },
     }
-    memory_options = ("log2_table", "levels")
+    memory_options = ("log2_table", "levels", "rays")
 
     def memory_bytes(self, grid, scan, options):
-        return super().memory_bytes(grid, scan, options) + encoding(options, UnitCube(grid)).training_bytes()
+        tables = encoding(options, UnitCube(grid))
+        batch = batch_bytes(grid, options.rays, options.sample_spacing, tables.channels)
+        restores = options.start != "nothing" and options.restoration is not False
+        restoring = 4.0 * restoration.FLOATS_PER_VOXEL * math.prod(map(float, grid.size)) * restores
+        return super().memory_bytes(grid, scan, options) + tables.training_bytes() + max(batch, restoring)
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         yield from Run(scan, grid, options, device).states(resume)

@@ -61,9 +61,43 @@ def test_a_hash_table_of_a_neural_field_counts_and_can_be_lowered():
     tables = naf.memory_bytes(grid, scan_of(10), large) - naf.memory_bytes(grid, scan_of(10), small)
     assert 32 * 2**24 < tables < 16 * 32 * 2**24, "table, gradient and two moments of two features a row; coarse levels are dense"
     with pytest.raises(InputError, match=r"with naf, .* give --set log2_table=\d+, or --set levels=\d+") as refused:
-        check_memory(naf, scan_of(10), grid, large, 5e9)
+        check_memory(naf, scan_of(10), grid, large, 8e9)
     fits = int(str(refused.value).split("log2_table=")[1].split(",")[0])
-    check_memory(naf, scan_of(10), grid, naf.Options(levels=16, log2_table=fits), 5e9)
+    check_memory(naf, scan_of(10), grid, naf.Options(levels=16, log2_table=fits), 8e9)
+
+
+def test_the_rays_of_a_step_count_and_can_be_fewer():
+    naf, grid = methods.get("naf"), Grid.centred((200, 200, 200), (1, 1, 1))
+    many = naf.Options(rays=1_000_000, sample_spacing=0.2, start="nothing")
+    with pytest.raises(InputError, match=r"give --set rays=\d+$") as refused:
+        check_memory(naf, scan_of(10), grid, many, 4e9)
+    fits = int(str(refused.value).split("rays=")[1])
+    assert 10_000 < fits < 500_000
+    check_memory(naf, scan_of(10), grid, naf.Options(rays=fits, sample_spacing=0.2, start="nothing"), 4e9)
+
+
+def test_the_restoring_network_counts_where_it_is_asked():
+    naf, grid = methods.get("naf"), Grid.centred((300, 300, 300), (1, 1, 1))
+    with_it, without, alone = (
+        naf.memory_bytes(grid, scan_of(10), naf.Options(**options)) for options in ({}, {"restoration": False}, {"start": "nothing"})
+    )
+    assert with_it > without + 10 * 4 * 300**3 and without == alone
+
+
+def test_inr_counts_its_tables_and_its_activations_and_says_what_to_lower():
+    inr, grid = methods.get("inr"), Grid.centred((300, 300, 300), (1, 1, 1))
+
+    def need(**options):
+        return inr.memory_bytes(grid, scan_of(10), inr.Options(**options))
+
+    assert need(levels=16, log2_table=24) > need(levels=16) > need() > 10 * 4 * 300**3
+    assert need(architecture="siren") > 2**30 and need(loss="admm") > need(loss="fls")
+    with pytest.raises(InputError, match=r"with inr, .* give --set log2_table=\d+, or --set levels=\d+") as refused:
+        check_memory(inr, scan_of(10), grid, inr.Options(), 3.2e9)
+    fits = int(str(refused.value).split("log2_table=")[1].split(",")[0])
+    check_memory(inr, scan_of(10), grid, inr.Options(log2_table=fits), 3.2e9)
+    with pytest.raises(InputError, match=r"give --size"):
+        check_memory(inr, scan_of(10), grid, inr.Options(architecture="siren"), 3.2e9)
 
 
 def test_a_machine_that_does_not_say_its_memory_is_trusted():
