@@ -16,7 +16,7 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 def describe(method) -> dict:
     """A method as JSON values: name, title, summary, citation, devices, weights, presets {name: option values} and its options.
 
-    Each option has name, type, default, unit, help, and as they apply: choices and the bounds of JSON schema (minimum, exclusiveMinimum,
+    Each option has name, type, default, unit, help, optional, advanced, and as they apply: choices and the bounds of JSON schema (minimum, exclusiveMinimum,
     maximum, exclusiveMaximum, multipleOf).
     """
     properties = method.Options.model_json_schema().get("properties", {})
@@ -43,6 +43,7 @@ def _option(name: str, schema: dict) -> dict:
         "unit": schema.get("unit", ""),
         "help": schema.get("description", ""),
         "optional": any(kind.get("type") == "null" for kind in kinds),
+        "advanced": schema.get("advanced", False),
         **({"choices": merged["enum"]} if "enum" in merged else {}),
         **{key: merged[key] for key in _BOUNDS if key in merged},
     }

@@ -30,8 +30,10 @@ class ADMMTVOptions(MethodOptions):
         1.0, "", "Factor on the weight of total variation, which follows views, grid and noise; 2 is visibly smoother.", gt=0, le=100
     )
     reweightings: int = option(0, "", "Times that the weight is lowered at the edges found so far; 2 keeps edges' contrast.", ge=0, le=20)
-    views_per_subset: int = option(5, "views", "Views in a subset; fewer are faster, as long as the subsets agree.", ge=1, le=1000)
-    prox_iterations: int = option(3, "iterations", "Iterations of the total-variation step in each update.", ge=1, le=100)
+    views_per_subset: int = option(
+        5, "views", "Views in a subset; fewer are faster, as long as the subsets agree.", ge=1, le=1000, advanced=True
+    )
+    prox_iterations: int = option(3, "iterations", "Iterations of the total-variation step in each update.", ge=1, le=100, advanced=True)
 
     def turns(self, views: int) -> list[int]:
         """Passes before the first reweighting, between reweightings, and after the last."""

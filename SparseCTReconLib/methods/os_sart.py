@@ -12,9 +12,11 @@ from .base import Method, MethodOptions, iterate_states, option
 
 class OSSARTOptions(MethodOptions):
     iterations: int = option(20, "passes", "Passes over all views.", ge=1, le=1000)
-    views_per_subset: int = option(5, "views", "Views in a subset; fewer are faster at first and noisier in the end.", ge=1, le=1000)
-    relaxation: float = option(1.0, "", "Length of the first pass's steps.", gt=0, lt=2)
-    decay: float = option(0.97, "", "Factor on the relaxation from pass to pass.", gt=0, le=1)
+    views_per_subset: int = option(
+        5, "views", "Views in a subset; fewer are faster at first and noisier in the end.", ge=1, le=1000, advanced=True
+    )
+    relaxation: float = option(1.0, "", "Length of the first pass's steps.", gt=0, lt=2, advanced=True)
+    decay: float = option(0.97, "", "Factor on the relaxation from pass to pass.", gt=0, le=1, advanced=True)
 
 
 class OSSART(Method):
