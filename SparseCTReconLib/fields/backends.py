@@ -96,11 +96,25 @@ def _choose(architecture, device: str) -> str:
     if device == "cpu":
         return "numba"
     if importlib.util.find_spec("tinycudann"):
-        return "tinycudann"
+        if not (reason := tinycudann_fails()):
+            return "tinycudann"
+        log.warning("tinycudann is installed but does not encode, because: %s", reason)
     if reason := triton_fails(device):
         log.warning("the hash encoding runs by torch, which is slower than triton, because: %s", reason)
         return "torch"
     return "triton"
+
+
+@functools.cache
+def tinycudann_fails() -> str | None:
+    """Why tiny-cuda-nn does not run here, None where it does."""
+    from .tinycudann_field import library
+
+    try:
+        library()
+    except InputError as error:
+        return str(error)
+    return None
 
 
 @functools.cache

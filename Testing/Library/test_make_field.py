@@ -25,9 +25,21 @@ def test_what_runs_is_chosen_by_the_device_and_said_in_the_log(caplog, monkeypat
     assert "HashNetwork runs on cpu by numba" in caplog.text and "Siren runs on cpu by torch" in caplog.text
     for missing, chosen in (((), "tinycudann"), (("tinycudann",), "triton"), (("tinycudann", "triton"), "torch")):
         monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name, gone=missing: None if name in gone else name)
+        monkeypatch.setattr(backends, "tinycudann_fails", lambda: None)
         monkeypatch.setattr(backends, "triton_fails", lambda device, gone=missing: "it is not there" if "triton" in gone else None)
         assert backends._choose(HASH, "cuda") == chosen and backends._choose(SINES, "cuda") == "torch"
     assert "slower than triton, because: it is not there" in caplog.text
+
+
+def test_tinycudann_built_for_another_gpu_is_passed_over_with_a_word(caplog, monkeypatch):
+    def fails():
+        raise InputError("tinycudann does not run on this GPU")
+
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(backends, "triton_fails", lambda device: None)
+    monkeypatch.setattr(backends, "tinycudann_fails", backends.tinycudann_fails.__wrapped__)
+    monkeypatch.setattr(tinycudann_field, "library", fails)
+    assert backends._choose(HASH, "cuda") == "triton" and "because: tinycudann does not run on this GPU" in caplog.text
 
 
 @pytest.mark.parametrize(
