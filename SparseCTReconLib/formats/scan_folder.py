@@ -12,47 +12,94 @@ scan.json holds what RTK's files have no place for:
       "provenance": {}
     }
 
-Everything but format and version may be left out. Without scan.json the stack holds line integrals and the isocentre lies at LPS 0.
+Everything but format and version may be left out. Without scan.json the stack holds line integrals and the isocentre lies at LPS 0, and
+the scan's provenance says that this was assumed.
+
+numpy and SimpleITK are all that reading and writing need.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, nearest_name, within_sentence
+from ..errors import InputError, nearest_name
 from ..scan import Scan, line_integrals
 from ..units import MU_WATER
 from . import rtk
 from .files import named, remove, simpleitk, unwritable
 
-VERSION = 1
+FORMAT, VERSION = "SparseCTRecon scan", 1
+LINE_INTEGRALS, INTENSITIES = "line integrals", "intensities"
 DESCRIPTION, GEOMETRY, STACKS = "scan.json", "geometry.xml", ("projections.mha", "projections.nrrd")
+ASSUMED = f"line integrals, isocentre at LPS 0: there was no {DESCRIPTION}"
+"""What `Scan.provenance["assumed"]` says of a folder that does not say it itself."""
+
 _OURS = {DESCRIPTION, GEOMETRY, *STACKS}
 
 
-class ScanFile(BaseModel):
-    """What scan.json says."""
+@dataclass(frozen=True)
+class ScanFile:
+    """What scan.json says; a value that cannot be right is refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    format: Literal["SparseCTRecon scan"]
-    version: Literal[1]
+    format: str = FORMAT
+    version: int = VERSION
     geometry: str = GEOMETRY
     projections: str | None = None
-    values: Literal["line integrals", "intensities"] = "line integrals"
-    i0: float | None = Field(None, gt=0)
-    photons: float | None = Field(None, gt=0)
-    mu_water_per_mm: float = Field(MU_WATER, gt=0)
+    values: str = LINE_INTEGRALS
+    i0: float | None = None
+    photons: float | None = None
+    mu_water_per_mm: float = MU_WATER
     isocentre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    length_unit: Literal["mm"] = "mm"
-    provenance: dict = Field(default_factory=dict)
+    length_unit: str = "mm"
+    provenance: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for key, (is_right, expected) in _EXPECTED.items():
+            value = getattr(self, key)
+            if not is_right(value):
+                raise InputError(f"{key} is {value!r}: give {expected}", "bad-scan-file")
+        object.__setattr__(self, "isocentre_mm", tuple(float(c) for c in self.isocentre_mm))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_positive_or_unknown(value) -> bool:
+    return value is None or _is_positive(value)
+
+
+def _one_of(*values):
+    return (lambda value: value in values and not isinstance(value, bool)), " or ".join(json.dumps(value) for value in values)
+
+
+_EXPECTED = {
+    "format": _one_of(FORMAT),
+    "version": _one_of(VERSION),
+    "geometry": (lambda value: isinstance(value, str), "the geometry's file name"),
+    "projections": (lambda value: value is None or isinstance(value, str), "the stack's file name"),
+    "values": _one_of(LINE_INTEGRALS, INTENSITIES),
+    "i0": (_is_positive_or_unknown, "a positive number, or null where it is unknown"),
+    "photons": (_is_positive_or_unknown, "a positive number, or null where it is unknown"),
+    "mu_water_per_mm": (_is_positive, "a positive number"),
+    "isocentre_mm": (
+        lambda value: isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_number, value)),
+        "[x, y, z] in LPS",
+    ),
+    "length_unit": _one_of("mm"),
+    "provenance": (lambda value: isinstance(value, dict), "an object"),
+}
 
 
 def recognises(path: Path) -> bool:
@@ -78,7 +125,7 @@ def read(path: Path) -> Scan:
     with named(folder / description.geometry):
         geometry = rtk.to_geometry(parameters, stack.shape[1:], isocentre_mm=description.isocentre_mm, **frame)
     with named(stack_path):
-        if description.values == "intensities":
+        if description.values == INTENSITIES:
             stack = line_integrals(stack, description.i0)
         elif stack.dtype.kind in "iu" and stack.max() > 50:
             raise InputError(
@@ -91,7 +138,7 @@ def read(path: Path) -> Scan:
 
 def _read_description(path: Path) -> ScanFile:
     if not path.exists():
-        return ScanFile(format="SparseCTRecon scan", version=1)
+        return ScanFile(provenance={"assumed": ASSUMED})
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -100,23 +147,19 @@ def _read_description(path: Path) -> ScanFile:
         raise InputError(f"{path} must hold one JSON object with format, version and so on", "bad-scan-file")
     if isinstance(values.get("version"), int) and values["version"] > VERSION:
         raise InputError(f"{path} is of version {values['version']}, known is {VERSION}: install a newer sparsectrecon", "bad-scan-file")
-    try:
+    for key in values:
+        if key not in _EXPECTED:
+            raise InputError(f"{path}: unknown key {key!r}{nearest_name(key, _EXPECTED)}", "bad-scan-file")
+    for key in ("format", "version"):
+        if key not in values:
+            raise InputError(
+                f"{path}: {key!r} is missing: add it, or leave {DESCRIPTION} out for line integrals about LPS 0", "bad-scan-file"
+            )
+    with named(path):
         description = ScanFile(**values)
-    except ValidationError as error:
-        raise InputError(f"{path}: {_first(error)}", "bad-scan-file") from None
-    if description.values == "intensities" and description.i0 is None:
+    if description.values == INTENSITIES and description.i0 is None:
         raise InputError(f'{path}: intensities need "i0", the intensity of the unattenuated beam in the stack\'s unit', "bad-scan-file")
     return description
-
-
-def _first(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{nearest_name(key, ScanFile.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{key!r} is missing: add it, or leave scan.json out for line integrals about LPS 0"
-    return f"{key} is {fault['input']!r}: {within_sentence(fault['msg'])}"
 
 
 def _stack_path(folder: Path, description: ScanFile) -> Path:
@@ -174,15 +217,14 @@ def write(scan: Scan, folder) -> None:
 
 
 def _description(scan: Scan) -> dict:
-    return ScanFile(
-        format="SparseCTRecon scan",
-        version=VERSION,
+    description = ScanFile(
         projections=STACKS[0],
         photons=None if scan.photons is None else float(scan.photons),
         mu_water_per_mm=float(scan.mu_water),
         isocentre_mm=scan.geometry.isocentre_mm,
         provenance=scan.provenance,
-    ).model_dump(exclude={"i0"})
+    )
+    return {key: value for key, value in asdict(description).items() if key != "i0"}
 
 
 def _plain(value):
