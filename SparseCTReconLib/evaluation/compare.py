@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
 from ..grid import Grid, Volume
-from ..units import MU_WATER, mu_to_hu
+from ..units import AIR_HU, MU_WATER, mu_to_hu
 from . import metrics
 
 _SAMPLES_AT_ONCE = 2**24
@@ -27,37 +28,91 @@ def evaluate(recon: Volume, reference: Volume, window_hu: tuple[float, float] = 
     Returns
     -------
     dict
-        psnr_db, ssim, rmse_hu; the same over the body only as body_psnr_db, ...; compared_fraction (the part of the grid that lies within
-        the reference: other voxels do not count); conventions {figure: what it is}.
+        psnr_db, ssim, rmse_hu, vif; the first three over the body only as body_psnr_db, ...; compared_fraction (the part of the grid
+        that lies within the reference: other voxels do not count); conventions {figure: what it is}.
 
     Raises
     ------
     InputError
-        Where the two volumes do not overlap.
+        Where the two volumes do not overlap or are not finite.
+    """
+    return image_figures(aligned(recon, reference), window_hu) | {"conventions": conventions(window_hu)}
+
+
+def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU) -> dict:
+    """What `evaluate` returns, without the conventions, of volumes that are on the same voxels already; None where undefined."""
+    image, truth, counted = pair.image, pair.truth, None if pair.whole else pair.within
+    body = metrics.body_mask(truth) & pair.within
+    found = {
+        "psnr_db": metrics.psnr(image, truth, counted, window_hu),
+        "ssim": metrics.ssim(image, truth, counted, window_hu),
+        "rmse_hu": metrics.rmse(image, truth, counted),
+        "vif": metrics.vif(image, truth, window_hu),
+        "body_psnr_db": metrics.psnr(image, truth, body, window_hu),
+        "body_ssim": metrics.ssim(image, truth, body, window_hu),
+        "body_rmse_hu": metrics.rmse(image, truth, body),
+    }
+    figures = {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
+    return {**figures, "compared_fraction": round(float(pair.within.mean()), 6)}
+
+
+def conventions(window_hu: tuple[float, float] = metrics.WINDOW_HU) -> dict[str, str]:
+    """What each figure of `evaluate` is."""
+    named = metrics.conventions(window_hu)
+    return named | {f"body_{name}": f"{text}; {metrics.BODY}" for name, text in named.items() if name != "vif"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reconstruction and its reference on the same voxels.
+
+    Parameters
+    ----------
+    image, truth : ndarray (z, y, x), float32
+        HU; air in both where the reference does not reach.
+    within : ndarray of bool (z, y, x)
+        Voxels within the reference.
+    grid : Grid
+        That of the reconstruction.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    within: np.ndarray
+    grid: Grid
+
+    @property
+    def whole(self) -> bool:
+        """Whether the reference reaches everywhere."""
+        return bool(self.within.all())
+
+
+def aligned(recon: Volume, reference: Volume) -> Pair:
+    """`reference` resampled onto the grid of `recon`, beside it.
+
+    Raises
+    ------
+    InputError
+        Where the two volumes do not overlap, or one has voxels that are no finite numbers.
     """
     image = in_hu(recon)
-    truth, covered = resample(reference, recon.grid)
-    if not covered.any():
+    check_finite(image, "reconstruction")
+    check_finite(in_hu(reference), "reference")
+    truth, within = resample(reference, recon.grid)
+    if not within.any():
         raise InputError(
             f"the reconstruction about LPS {_position(recon.grid)} and the reference about {_position(reference.grid)} do not overlap: "
             "give the reference that the scan was made of",
             "no-overlap",
         )
-    image = np.where(covered, image, metrics.WINDOW_HU[0])
-    counted = None if covered.all() else covered
-    body = metrics.body_mask(truth) & covered
-    found = {
-        "psnr_db": metrics.psnr(image, truth, counted, window_hu),
-        "ssim": metrics.ssim(image, truth, counted, window_hu),
-        "rmse_hu": metrics.rmse(image, truth, counted),
-        "body_psnr_db": metrics.psnr(image, truth, body, window_hu),
-        "body_ssim": metrics.ssim(image, truth, body, window_hu),
-        "body_rmse_hu": metrics.rmse(image, truth, body),
-    }
-    named = metrics.conventions(window_hu)
-    named |= {f"body_{name}": f"{text}; {metrics.BODY}" for name, text in named.items()}
-    figures = {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
-    return {**figures, "compared_fraction": round(float(covered.mean()), 6), "conventions": named}
+    return Pair(np.where(within, image, np.float32(AIR_HU)), truth, within, recon.grid)
+
+
+def check_finite(hu: np.ndarray, what: str) -> None:
+    """Refuse voxels that are NaN or infinite."""
+    bad = hu.size - int(np.isfinite(hu).sum())
+    if bad:
+        raise InputError(f"{bad} of {hu.size} voxels of the {what} are not finite numbers: reconstruct or export it again", "not-finite")
 
 
 def in_hu(volume: Volume) -> np.ndarray:
@@ -87,7 +142,7 @@ def resample(volume: Volume, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     parts = [_slab(image, grid, start, min(start + slices, grid.size[2]), samples) for start in range(0, grid.size[2], slices)]
     values = np.concatenate(parts)
     within = np.isfinite(values)
-    return np.where(within, values, np.float32(-1000)), within
+    return np.where(within, values, np.float32(AIR_HU)), within
 
 
 def _samples_per_voxel(source: Grid, target: Grid) -> np.ndarray:

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from . import vif as _vif
+
 WINDOW_HU = (-1000.0, 1000.0)
 DENTAL_WINDOW_HU = (-1000.0, 3000.0)
 
@@ -20,6 +22,7 @@ CONVENTIONS = {
     "ssim": "SSIM: mean over the three axes of 2D SSIM per slice (11x11 Gaussian, sigma 1.5, zero padding, K1 .01, K2 .03, range 1 "
     "after HU [{0:g}, {1:g}] -> [0, 1], clipped; slices whose reference is empty are skipped), as R2-Gaussian",
     "rmse_hu": "RMSE: root mean square error in HU, not clipped",
+    "vif": _vif.CONVENTION,
 }
 BODY = "over the voxels of the body: the reference's largest region above -500 HU with its holes filled slice by slice"
 
@@ -87,6 +90,19 @@ def ssim(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         axes = [_axis_mean(image, reference, counted, axis, pool) for axis in range(3)]
     return float(np.mean(axes))
+
+
+def vif(image_hu: np.ndarray, reference_hu: np.ndarray, window_hu: tuple[float, float] = WINDOW_HU) -> float:
+    """Visual information fidelity, the mean over axial slices; see `evaluation.vif`.
+
+    Parameters
+    ----------
+    image_hu, reference_hu : ndarray (z, y, x)
+        HU.
+    window_hu : tuple of float
+        HU that are mapped to 0 and 255.
+    """
+    return _vif.vif(unit_range(image_hu, window_hu), unit_range(reference_hu, window_hu))
 
 
 def _axis_mean(image, reference, counted, axis: int, pool: ThreadPoolExecutor) -> float:
