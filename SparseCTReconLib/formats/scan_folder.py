@@ -15,7 +15,7 @@ scan.json holds what RTK's files have no place for:
 Everything but format and version may be left out. Without scan.json the stack holds line integrals and the isocentre lies at LPS 0, and
 the scan's provenance says that this was assumed.
 
-numpy and SimpleITK are all that reading and writing need.
+Writing needs numpy alone, and so does reading what was written here; other stacks are read by SimpleITK.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 from ..errors import InputError, nearest_name
 from ..scan import Scan, line_integrals
 from ..units import MU_WATER
-from . import rtk
+from . import metaimage, rtk
 from .files import named, remove, simpleitk, unwritable
 
 FORMAT, VERSION = "SparseCTRecon scan", 1
@@ -179,10 +179,19 @@ def read_stack(path: Path) -> tuple[np.ndarray, dict]:
     InputError
         Where the file is missing, cut short, of more than one value a pixel, or its pixels lie oblique to its views.
     """
-    from .ct import read_image
-
     if not path.exists():
         raise InputError(f"{path} is missing: a scan needs its projections", "missing-file")
+    plain = metaimage.read_plain(path) if path.suffix.lower() == ".mha" else None
+    if plain is None:
+        return _read_with_simpleitk(path)
+    stack, spacing, origin = plain
+    centre = origin[:2] + (np.array(stack.shape[:0:-1]) - 1) / 2 * spacing[:2]
+    return stack, {"pixel_mm": (spacing[1], spacing[0]), "centre_mm": tuple(centre), "axes": np.eye(2)}
+
+
+def _read_with_simpleitk(path: Path) -> tuple[np.ndarray, dict]:
+    from .ct import read_image
+
     image = read_image(path)
     if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path} must be a stack of projections (u, v, view) with one value a pixel", "bad-stack")
@@ -235,13 +244,8 @@ def _plain(value):
 
 
 def _write_stack(scan: Scan, path: Path):
-    from .ct import write_image
-
     (nv, nu), (dv, du) = scan.geometry.detector_shape, scan.geometry.pixel_mm
-    image = simpleitk().GetImageFromArray(scan.projections)
-    image.SetSpacing((du, dv, 1.0))
-    image.SetOrigin((-(nu - 1) / 2 * du, -(nv - 1) / 2 * dv, 0.0))
-    write_image(image, path)
+    metaimage.write_plain(scan.projections, (du, dv, 1.0), (-(nu - 1) / 2 * du, -(nv - 1) / 2 * dv, 0.0), path)
 
 
 def _check_replaceable(folder: Path):

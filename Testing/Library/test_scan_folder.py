@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,10 +14,11 @@ from poses import random_geometry
 
 from SparseCTReconLib import formats
 from SparseCTReconLib.errors import InputError
-from SparseCTReconLib.formats import read_scan, rtk, scan_folder, write_scan
+from SparseCTReconLib.formats import metaimage, read_scan, rtk, scan_folder, write_scan
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.scan import Scan, line_integrals
 
+ROOT = Path(__file__).resolve().parents[2]
 ISOCENTRE = (12.5, -80.0, 1043.25)
 
 
@@ -91,8 +94,53 @@ def test_a_folder_without_scan_json_holds_line_integrals_about_the_origin(folder
     scan = read_scan(folder)
     assert scan.geometry.isocentre_mm == (0, 0, 0)
     assert (scan.photons, scan.mu_water) == (None, 0.02)
+    assert scan.provenance == {"assumed": "line integrals, isocentre at LPS 0: there was no scan.json"}
     np.testing.assert_allclose(scan.geometry.source, make_scan().geometry.source - ISOCENTRE, atol=1e-8)
     np.testing.assert_array_equal(scan.projections, make_scan().projections)
+
+
+def test_simpleitk_and_numpy_alone_read_the_same_stack(folder):
+    path = folder / "projections.mha"
+    image = sitk.ReadImage(str(path))
+    stack, spacing, origin = metaimage.read_plain(path)
+    np.testing.assert_array_equal(stack, sitk.GetArrayFromImage(image))
+    assert (tuple(spacing), tuple(origin)) == (image.GetSpacing(), image.GetOrigin())
+    sitk.WriteImage(image, str(path))
+    again, spacing, origin = metaimage.read_plain(path)
+    np.testing.assert_array_equal(again, stack)
+    np.testing.assert_allclose((*spacing, *origin), (*image.GetSpacing(), *image.GetOrigin()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("change", ["compressed", "turned", "cut short", "two values a pixel"])
+def test_a_stack_that_is_not_plain_is_left_to_simpleitk(folder, change):
+    path = folder / "projections.mha"
+    image = sitk.ReadImage(str(path))
+    if change == "turned":
+        image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))
+    if change == "two values a pixel":
+        image = sitk.Compose(image, image)
+    sitk.WriteImage(image, str(path), change == "compressed")
+    if change == "cut short":
+        path.write_bytes(path.read_bytes()[:-1])
+    assert metaimage.read_plain(path) is None
+
+
+def test_a_scan_folder_is_written_and_read_by_numpy_alone(tmp_path):
+    write_scan(make_scan(), tmp_path / "scan")
+    program = (
+        "import sys, SparseCTReconLib as s\n"
+        f"s.write_scan(s.read_scan({str(tmp_path / 'scan')!r}), {str(tmp_path / 'again')!r})\n"
+        "print(sorted({'SimpleITK', 'pydantic', 'torch', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    assert read_scan(tmp_path / "again").content_hash() == make_scan().content_hash()
+
+
+@pytest.mark.parametrize("name", ["with a space", "Größe Ωμέγα 頭"])
+def test_a_scan_folder_may_have_any_name(tmp_path, name):
+    write_scan(make_scan(), tmp_path / name)
+    assert read_scan(tmp_path / name / "geometry.xml").content_hash() == make_scan().content_hash()
 
 
 def test_a_stack_in_nrrd_is_found(folder):
