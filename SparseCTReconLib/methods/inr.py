@@ -126,7 +126,7 @@ class INROptions(MethodOptions):
     seed: int = option(0, "", "Of the start and of the voxels drawn.", ge=0, advanced=True)
 
     @model_validator(mode="after")
-    def _no_option_of_another_kind(self):
+    def _no_contradiction(self):
         taken = DEFAULTS[self.loss] | DEFAULTS[self.architecture]
         for kind, defaults in DEFAULTS.items():
             for name in defaults.keys() - taken.keys():
@@ -134,6 +134,8 @@ class INROptions(MethodOptions):
                     setting = "loss" if kind in ("ls", "fls", "admm") else "architecture"
                     said = f"{name} means nothing to {setting}={getattr(self, setting)}"
                     raise ValueError(f"{said}: leave it out (or the preset that gives it), or give {setting}={kind}")
+        if self.loss == "admm" and self.smoothness and not self.non_negative:
+            raise ValueError("total variation in admm leaves nothing negative: give smoothness=0, or non_negative=True")
         return self
 
     def chosen(self, name: str):

@@ -33,6 +33,9 @@ from .base import Method, MethodOptions, State, option, require_more
 from .starting_volume import StartingVolume
 
 STEPS_PER_STATE = 10
+COARSEST = 16
+"""Cells along the longest edge on the hash grid's coarsest level."""
+
 FINAL_RATE = 0.05
 CORRECTION = 0.1
 """Attenuation, in that of water, of an output of 1 where the field is added to a volume."""
@@ -88,6 +91,8 @@ class NAFOptions(MethodOptions):
             raise ValueError("mci starts a field that learns all from the rays: give start=nothing, or leave mci out")
         if self.start == "nothing" and self.restoration:
             raise ValueError("restoration works on ADMM-TV's volume: give start=admm-tv, or leave restoration out")
+        if 0 < self.finest < COARSEST:
+            raise ValueError(f"the coarsest level has {COARSEST} cells: give finest as many or more, or 0")
         return self
 
 
@@ -138,7 +143,7 @@ class NAF(Method):
 
 def encoding(options: NAFOptions, cube: UnitCube) -> HashGrid:
     """The hash grid that the options ask for."""
-    return HashGrid(options.levels, 16, options.finest or max(32, *cube.grid.size), options.log2_table, tuple(map(float, cube.upper)))
+    return HashGrid(options.levels, COARSEST, options.finest or max(32, *cube.grid.size), options.log2_table, tuple(map(float, cube.upper)))
 
 
 def architecture(options: NAFOptions, cube: UnitCube) -> HashNetwork:

@@ -399,6 +399,7 @@ def test_a_fit_that_is_no_number_leaves_the_field_alone(tiny):
         ({"architecture": "siren", "bandwidth": 20}, "give architecture=relu"),
         ({"preset": "paper", "rho": 1}, "give loss=admm"),
         ({"preset": "paper", "loss": "admm"}, "views_per_subset means nothing to loss=admm: leave it out .or the preset that gives it"),
+        ({"non_negative": False}, "leaves nothing negative: give smoothness=0, or non_negative=True"),
         ({"architecture": "wavelet"}, "option architecture='wavelet'"),
         ({"loss": "l1"}, "option loss='l1'"),
         ({"share": 0}, "option share=0"),

@@ -104,7 +104,8 @@ def test_the_mask_comes_after_its_step(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "contradiction", [{"mci": "head"}, {"start": "admm-tv", "mci": "auto"}, {"start": "nothing", "restoration": True}, {"start": "fdk"}]
+    "contradiction",
+    [{"mci": "head"}, {"start": "admm-tv", "mci": "auto"}, {"start": "nothing", "restoration": True}, {"start": "fdk"}, {"finest": 15}],
 )
 def test_options_that_contradict_each_other_are_refused(contradiction):
     with pytest.raises(InputError):
