@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..operators._jit import kernel, run_threaded
-from ._trilinear import gather_dense, gather_hashed, scatter_dense, scatter_hashed
+from ._trilinear import STRIP, gather_dense, gather_hashed, scatter_dense, scatter_hashed
 
 FEATURES = 2
 FADING = 0.7
@@ -79,17 +79,14 @@ class HashGrid:
         return rng.uniform(-scale, scale, (int(self.layout()[:, 2].sum()), FEATURES)).astype(np.float32)
 
 
-STRIP = 256
-"""Points whose cells a kernel works out before it looks them up, so that this vectorises."""
-
-
 @kernel(inline=True)
 def _cells(points, first, count, level, edges, cell, fraction):
     """The cell (3, STRIP) of each of `count` points and the place in it, 0 to 1."""
     for axis in range(3):
         cells, edge, last = np.float32(level[0]), edges[axis], np.int32(level[4 + axis] - 2)
+        place = points[axis, first : first + count]
         for p in range(count):
-            scaled = min(max(points[axis, first + p], np.float32(0)), edge) * cells
+            scaled = min(max(place[p], np.float32(0)), edge) * cells
             whole = min(np.int32(scaled), last)
             cell[axis, p] = whole
             fraction[axis, p] = scaled - np.float32(whole)
@@ -116,20 +113,54 @@ def _rows(cell, count, level, rows):
 
 
 @kernel(inline=True)
-def _look_up(table, dense, r, p, f):
-    """Features at point `p` of a strip."""
-    if dense:
-        return gather_dense(table, r[0, p], r[1, p], r[2, p], r[3, p], f[0, p], f[1, p], f[2, p])
-    return gather_hashed(table, r[0, p], r[1, p], r[2, p], r[3, p], r[4, p], r[5, p], r[6, p], r[7, p], f[0, p], f[1, p], f[2, p])
+def _weights(fraction, count, scale, weights):
+    """Weights (4, STRIP) of a cell's edges along x, times the level's scale."""
+    for p in range(count):
+        fy, fz = fraction[1, p], scale * fraction[2, p]
+        gz = scale - fz
+        weights[1, p], weights[3, p] = fy * gz, fy * fz
+        weights[0, p], weights[2, p] = gz - weights[1, p], fz - weights[3, p]
 
 
 @kernel(inline=True)
-def _add(table, dense, r, p, f, a, b):
-    """Add features (a, b) at point `p` of a strip to its cell's vertices."""
+def _strip(points, first, count, level, scale, edges, work):
+    """Work out what looking up `count` points needs."""
+    cell, fraction, rows, weights, _ = work
+    _cells(points, first, count, level, edges, cell, fraction)
+    _rows(cell, count, level, rows)
+    _weights(fraction, count, scale, weights)
+
+
+@kernel(inline=True)
+def _work():
+    """Of a strip: cells, places in them, rows, weights, and the features at both ends of the interpolated edge along x."""
+    return (
+        np.empty((3, STRIP), np.int32),
+        np.empty((3, STRIP), np.float32),
+        np.empty((8, STRIP), np.uint32),
+        np.empty((4, STRIP), np.float32),
+        np.empty((STRIP, 4), np.float32),
+    )
+
+
+@kernel(inline=True)
+def _look_up(table, dense, rows, weights, ends, p):
+    """Features at both ends of point `p`'s interpolated edge."""
+    at, weight, end = rows.ctypes.data + 4 * p, weights.ctypes.data + 4 * p, ends.ctypes.data + 16 * p
     if dense:
-        scatter_dense(table, r[0, p], r[1, p], r[2, p], r[3, p], f[0, p], f[1, p], f[2, p], a, b)
+        gather_dense(table, at, weight, end)
     else:
-        scatter_hashed(table, r[0, p], r[1, p], r[2, p], r[3, p], r[4, p], r[5, p], r[6, p], r[7, p], f[0, p], f[1, p], f[2, p], a, b)
+        gather_hashed(table, at, weight, end)
+
+
+@kernel(inline=True)
+def _add(table, dense, rows, weights, ends, p):
+    """The adjoint of `_look_up`."""
+    at, weight, end = rows.ctypes.data + 4 * p, weights.ctypes.data + 4 * p, ends.ctypes.data + 16 * p
+    if dense:
+        scatter_dense(table, at, weight, end)
+    else:
+        scatter_hashed(table, at, weight, end)
 
 
 @kernel
@@ -137,38 +168,48 @@ def _encode(start, stop, chunk, points, table, layout, scales, edges, out):
     """Tasks start .. stop of (level, chunk of points), level outermost."""
     count = points.shape[1]
     chunks = (count + chunk - 1) // chunk
-    cell, fraction = np.empty((3, STRIP), np.int32), np.empty((3, STRIP), np.float32)
-    rows = np.empty((8, STRIP), np.uint32)
+    work = _work()
+    _, fraction, rows, weights, ends = work
     for task in range(start, stop):
         number, begin = task // chunks, (task % chunks) * chunk
-        level, scale = layout[number], scales[number]
+        level = layout[number]
         address = table[level[1] :].ctypes.data
         for first in range(begin, min(begin + chunk, count), STRIP):
             n = min(STRIP, count - first)
-            _cells(points, first, n, level, edges, cell, fraction)
-            _rows(cell, n, level, rows)
+            _strip(points, first, n, level, scales[number], edges, work)
             for p in range(n):
-                a, b = _look_up(address, level[3], rows, p, fraction)
-                out[2 * number, first + p] = scale * a
-                out[2 * number + 1, first + p] = scale * b
+                _look_up(address, level[3], rows, weights, ends, p)
+            a, b = out[2 * number, first : first + n], out[2 * number + 1, first : first + n]
+            for p in range(n):
+                a[p] = ends[p, 0] + fraction[0, p] * (ends[p, 2] - ends[p, 0])
+                b[p] = ends[p, 1] + fraction[0, p] * (ends[p, 3] - ends[p, 1])
+
+
+WAYS = 4
+"""Places in a strip between which the backward pass goes to and fro: neighbours on a ray share vertices, and would wait for one another."""
 
 
 @kernel
 def _encode_backward(start, stop, points, gradient, layout, scales, edges, table_gradient):
-    """Add to the tables' gradient of the levels start .. stop."""
-    cell, fraction = np.empty((3, STRIP), np.int32), np.empty((3, STRIP), np.float32)
-    rows = np.empty((8, STRIP), np.uint32)
-    for number in range(start, stop):
-        level, scale = layout[number], scales[number]
+    """Add to the tables' gradient of the levels start .. stop, counted from the finest, which takes longest."""
+    work = _work()
+    _, fraction, rows, weights, ends = work
+    for task in range(start, stop):
+        number = len(layout) - 1 - task
+        level = layout[number]
         address = table_gradient[level[1] :].ctypes.data
         for first in range(0, points.shape[1], STRIP):
             n = min(STRIP, points.shape[1] - first)
-            _cells(points, first, n, level, edges, cell, fraction)
-            _rows(cell, n, level, rows)
+            _strip(points, first, n, level, scales[number], edges, work)
+            a, b = gradient[2 * number, first : first + n], gradient[2 * number + 1, first : first + n]
             for p in range(n):
-                a, b = gradient[2 * number, first + p], gradient[2 * number + 1, first + p]
-                if a != 0 or b != 0:
-                    _add(address, level[3], rows, p, fraction, scale * a, scale * b)
+                c, d = fraction[0, p] * a[p], fraction[0, p] * b[p]
+                ends[p, 0], ends[p, 1], ends[p, 2], ends[p, 3] = a[p] - c, b[p] - d, c, d
+            apart = -(-n // WAYS)
+            for begin in range(apart):
+                for p in range(begin, n, apart):
+                    if a[p] != 0 or b[p] != 0:
+                        _add(address, level[3], rows, weights, ends, p)
 
 
 CHUNK = 16384

@@ -16,18 +16,17 @@ import numpy as np
 from ..errors import InputError, nearest_name
 from ..operators._jit import kernel, run_threaded
 from ._blocks import (
-    BLOCK,
+    ONE,
     activate,
-    fill,
+    activate_backward,
+    last_product,
+    last_product_backward,
     load,
-    matmul_add,
-    multiply,
     normalise,
     normalise_backward,
-    outer_add,
-    row_sums_add,
-    transposed_matmul,
+    store,
 )
+from ._tiles import BLOCK, ROWS, affine, outer_add, transposed_product
 
 SQUAREPLUS = np.float32(1.5238)
 CHUNKS = 16
@@ -104,55 +103,36 @@ class Head:
 
 
 @kernel(inline=True)
-def _buffers(c, h):
-    """Work space of a block: features, normalised ones, the joined input of the third layer, two layers' outputs, slopes of the three."""
-    wide = (h + c) * BLOCK
+def _buffers(c, flags, backward):
+    """Work space of a block: the joined input of the third layer, outputs of the first and the third, slopes of the three."""
+    h, skip, gelu, _, _ = flags
     return (
-        np.empty(c * BLOCK, np.float32),
-        np.empty(c * BLOCK, np.float32),
-        np.empty(wide, np.float32),
-        np.empty(h * BLOCK, np.float32),
-        np.empty(h * BLOCK, np.float32),
-        np.empty((3, h * BLOCK), np.float32),
+        np.empty((h + c, BLOCK), np.float32),
+        np.empty((h, BLOCK), np.float32),
+        np.empty((h if skip else 0, BLOCK), np.float32),
+        np.empty((3, h if gelu and backward else 0, BLOCK), np.float32),
     )
 
 
 @kernel(inline=True)
-def _forward_block(w, c, flags, mask, buffers, inverse, out):
-    """All layers of a block from its features; `out` before the output function."""
+def _forward_block(w, flags, buffers, inverse, out):
+    """All layers of a block from its features, which lie behind the second layer's outputs; `out` before the output function."""
     h, skip, gelu, norm, _ = flags
-    x, unit, joined, h1, h3, slopes = buffers
-    h2, h0 = joined[: h * BLOCK], joined[h * BLOCK :]
-    at = 0
+    joined, h1, h3, slopes = buffers
+    h2, h0 = joined[:h], joined[h:]
     if norm:
-        normalise(x, c, inverse, unit)
-        for i in range(c):
-            for p in range(BLOCK):
-                h0[i * BLOCK + p] = mask[i] * (w[i] * unit[i * BLOCK + p] + w[c + i])
-        at = 2 * c
-    else:
-        for i in range(c):
-            for p in range(BLOCK):
-                h0[i * BLOCK + p] = mask[i] * x[i * BLOCK + p]
-    fill(w, at + h * c, h, h1)
-    matmul_add(w, at, h, c, h0, h1)
-    activate(h1, slopes[0], h * BLOCK, gelu)
-    at += h * c + h
-    fill(w, at + h * h, h, h2)
-    matmul_add(w, at, h, h, h1, h2)
-    activate(h2, slopes[1], h * BLOCK, gelu)
+        normalise(h0, inverse)
+    affine(w, 0, h0, h1)
+    activate(h1, gelu, slopes[0])
+    at = h * len(h0) + h
+    affine(w, at, h1, h2)
+    activate(h2, gelu, slopes[1])
     at += h * h + h
-    last = h2
     if skip:
-        fill(w, at + h * (h + c), h, h3)
-        matmul_add(w, at, h, h + c, joined, h3)
-        activate(h3, slopes[2], h * BLOCK, gelu)
-        at += h * (h + c) + h
-        last = h3
-    out[:] = w[at + h]
-    for o in range(h):
-        for p in range(BLOCK):
-            out[p] += w[at + o] * last[o * BLOCK + p]
+        affine(w, at, joined, h3)
+        activate(h3, gelu, slopes[2])
+        at += h * len(joined) + h
+    last_product(w, at, h3 if skip else h2, out)
 
 
 @kernel(inline=True)
@@ -160,105 +140,90 @@ def _output(kind, x):
     """The output function, and its slope."""
     if kind == 0:
         root = np.sqrt(x * x + SQUAREPLUS)
-        return np.float32(0.5) * (x + root), np.float32(0.5) * (1 + x / root)
+        return np.float32(0.5) * (x + root), np.float32(0.5) * (ONE + x / root)
     if kind == 1:
-        s = 1 / (1 + np.exp(-x))
-        return s, s * (1 - s)
-    return x, np.float32(1)
+        s = ONE / (ONE + np.exp(-x))
+        return s, s * (ONE - s)
+    return x, ONE
 
 
 @kernel
-def _head_forward(start, stop, features, w, flags, mask, scale, mu):
+def _head_forward(start, stop, features, w, flags, scale, mu):
     c, n = features.shape
-    buffers = _buffers(c, flags[0])
+    buffers = _buffers(c, flags, False)
     out, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for block in range(start, stop):
         first = block * BLOCK
         count = min(BLOCK, n - first)
-        load(features, first, count, c, buffers[0])
-        _forward_block(w, c, flags, mask, buffers, inverse, out)
+        load(features, first, count, buffers[0][flags[0] :])
+        _forward_block(w, flags, buffers, inverse, out)
+        values = mu[first : first + count]
         for p in range(count):
-            mu[first + p] = scale * _output(flags[4], out[p])[0]
+            values[p] = scale * _output(flags[4], out[p])[0]
 
 
 @kernel(inline=True)
-def _last_layer_backward(w, at, h, last, gradient, g, grad):
-    """The gradient `g` of the last hidden layer from that of the output, and those of its weights and bias, which are added to `grad`."""
-    row_sums_add(gradient, 1, grad, at + h)
-    for o in range(h):
-        total = np.float32(0)
-        for p in range(BLOCK):
-            total += gradient[p] * last[o * BLOCK + p]
-            g[o * BLOCK + p] = gradient[p] * w[at + o]
-        grad[at + o] += total
+def _layer_backward(w, at, x, g, g_in, zeros, grad):
+    """Through one affine layer, given the gradient `g` of its output: `g_in` of its input, of the weights added to `grad`."""
+    outer_add(g, x, grad, at)
+    transposed_product(w, at, zeros, g, g_in)
 
 
 @kernel(inline=True)
-def _layer_backward(w, at, rows, columns, slope, x, g, g_in, grad):
-    """Through one layer: `g` of its output becomes that before the activation, `g_in` that of its input; weights' and biases' are added."""
-    multiply(g, slope, rows * BLOCK)
-    outer_add(g, rows, x, columns, grad, at)
-    row_sums_add(g, rows, grad, at + rows * columns)
-    transposed_matmul(w, at, rows, columns, g, g_in)
-
-
-@kernel(inline=True)
-def _backward_block(w, c, flags, mask, buffers, inverse, gradient, work, grad):
-    """Gradients of a block: of the features into the first of `work`, of the parameters added to `grad`."""
-    h, skip, _, norm, _ = flags
-    _, unit, joined, h1, h3, slopes = buffers
-    g0, g1, g_joined, sums = work
-    g2 = g_joined[: h * BLOCK]
-    first = 2 * c if norm else 0
-    second = first + h * c + h
+def _backward_block(w, flags, buffers, inverse, gradient, work, grad):
+    """Gradients of a block: of the features into the first of `work`, of the weights and biases added to `grad`."""
+    h, skip, gelu, norm, _ = flags
+    joined, h1, h3, slopes = buffers
+    g0, g1, g_joined, zeros = work
+    h2, h0, g2 = joined[:h], joined[h:], g_joined[:h]
+    second = h * len(h0) + h
     third = second + h * h + h
     if skip:
-        _last_layer_backward(w, third + h * (h + c) + h, h, h3, gradient, g1, grad)
-        _layer_backward(w, third, h, h + c, slopes[2], joined, g1, g_joined, grad)
+        last = third + h * len(joined) + h
+        last_product_backward(w, last, h3, gradient, g1, grad)
+        activate_backward(g1, h3, gelu, slopes[2], grad, last - h)
+        _layer_backward(w, third, joined, g1, g_joined, zeros, grad)
     else:
-        _last_layer_backward(w, third, h, joined[: h * BLOCK], gradient, g2, grad)
-    _layer_backward(w, second, h, h, slopes[1], h1, g2, g1, grad)
-    _layer_backward(w, first, h, c, slopes[0], joined[h * BLOCK :], g1, g0, grad)
+        last_product_backward(w, third, h2, gradient, g2, grad)
+    activate_backward(g2, h2, gelu, slopes[1], grad, third - h)
+    _layer_backward(w, second, h1, g2, g1, zeros, grad)
+    activate_backward(g1, h1, gelu, slopes[0], grad, second - h)
+    _layer_backward(w, 0, h0, g1, g0, zeros, grad)
     if skip:
-        for n in range(c * BLOCK):
-            g0[n] += g_joined[h * BLOCK + n]
-    for i in range(c):
-        for p in range(BLOCK):
-            g0[i * BLOCK + p] *= mask[i]
+        g0 += g_joined[h:]
     if norm:
-        normalise_backward(w, c, inverse, unit, g0, sums, grad)
+        normalise_backward(inverse, h0, g0)
 
 
 @kernel
-def _head_backward(start, stop, features, w, flags, mask, scale, mu_gradient, feature_gradient, gradients):
-    """Gradients of the ranges start .. stop out of `CHUNKS`: of the features, and of the parameters, (CHUNKS, size)."""
+def _head_backward(start, stop, features, w, flags, scale, mu_gradient, feature_gradient, gradients):
+    """Gradients of the ranges start .. stop out of `CHUNKS`: of the features, and of weights and biases, (CHUNKS, ...)."""
     c, n = features.shape
     h = flags[0]
-    buffers = _buffers(c, h)
-    g0, g1, g_joined = np.empty(c * BLOCK, np.float32), np.empty(h * BLOCK, np.float32), np.empty((h + c) * BLOCK, np.float32)
-    work = (g0, g1, g_joined, np.empty((2, BLOCK), np.float32))
+    buffers = _buffers(c, flags, True)
+    g0, g1, g_joined = np.empty((c, BLOCK), np.float32), np.empty((h, BLOCK), np.float32), np.empty((h + c, BLOCK), np.float32)
+    work = g0, g1, g_joined, np.zeros(ROWS, np.float32)
     out, inverse = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     blocks = (n + BLOCK - 1) // BLOCK
     for chunk in range(start, stop):
-        grad = gradients[chunk]
         for block in range(blocks * chunk // CHUNKS, blocks * (chunk + 1) // CHUNKS):
             first = block * BLOCK
             count = min(BLOCK, n - first)
-            load(features, first, count, c, buffers[0])
-            _forward_block(w, c, flags, mask, buffers, inverse, out)
-            for p in range(BLOCK):
-                out[p] = scale * _output(flags[4], out[p])[1] * mu_gradient[first + p] if p < count else np.float32(0)
-            _backward_block(w, c, flags, mask, buffers, inverse, out, work, grad)
-            for i in range(c):
-                for p in range(count):
-                    feature_gradient[i, first + p] = g0[i * BLOCK + p]
+            load(features, first, count, buffers[0][h:])
+            _forward_block(w, flags, buffers, inverse, out)
+            given = mu_gradient[first : first + count]
+            for p in range(count):
+                out[p] = scale * _output(flags[4], out[p])[1] * given[p]
+            out[count:] = 0
+            _backward_block(w, flags, buffers, inverse, out, work, gradients[chunk])
+            store(g0, first, count, feature_gradient)
 
 
 def forward(features: np.ndarray, parameters: np.ndarray, head: Head, scale: float, mask: np.ndarray | None = None) -> np.ndarray:
     """Attenuation (n,) in the unit of `scale` for features (channels, n); `mask` (channels,) multiplies the normalised features."""
     mu = np.empty(features.shape[1], dtype=np.float32)
-    mask = _mask(mask, head)
-    run_threaded(_head_forward, -(-features.shape[1] // BLOCK), features, parameters, head.flags, mask, np.float32(scale), mu)
+    folded = _fold(parameters, head, _mask(mask, head))
+    run_threaded(_head_forward, -(-features.shape[1] // BLOCK), features, folded, head.flags, np.float32(scale), mu)
     return mu
 
 
@@ -267,10 +232,52 @@ def backward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients with respect to features (channels, n) and parameters (size,), given that with respect to mu (n,)."""
     feature_gradient = np.empty_like(features)
-    gradients = np.zeros((CHUNKS, head.size), dtype=np.float32)
-    arguments = (features, parameters, head.flags, _mask(mask, head), np.float32(scale), mu_gradient, feature_gradient, gradients)
+    mask = _mask(mask, head)
+    folded = _fold(parameters, head, mask)
+    gradients = np.zeros((CHUNKS, len(folded)), dtype=np.float32)
+    arguments = (features, folded, head.flags, np.float32(scale), mu_gradient, feature_gradient, gradients)
     run_threaded(_head_backward, CHUNKS, *arguments, chunk=1)
-    return feature_gradient, gradients.sum(axis=0)
+    return feature_gradient, _unfold(gradients.sum(axis=0), parameters, head, mask)
+
+
+def _fold(parameters: np.ndarray, head: Head, mask: np.ndarray) -> np.ndarray:
+    """Weights and biases with the layer norm's gain and shift and the mask in those of the layers that see the encoding."""
+    gain, shift, layers = _split(parameters, head)
+    for weights, biases in _on_encoding(layers, head):
+        biases += weights @ (mask * shift)
+        weights *= mask * gain
+    return np.concatenate([part.ravel() for layer in layers for part in layer])
+
+
+def _unfold(folded_gradient: np.ndarray, parameters: np.ndarray, head: Head, mask: np.ndarray) -> np.ndarray:
+    """Gradient with respect to the parameters, given that with respect to what `_fold` makes of them."""
+    gain, shift, layers = _split(parameters, head)
+    _, _, gradients = _split(np.concatenate([parameters[: len(parameters) - len(folded_gradient)], folded_gradient]), head)
+    of_gain, of_shift = np.zeros_like(gain), np.zeros_like(shift)
+    for (weights, _), (of_weights, of_biases) in zip(_on_encoding(layers, head), _on_encoding(gradients, head)):
+        of_gain += mask * (weights * of_weights).sum(axis=0)
+        of_shift += mask * (of_biases @ weights)
+        of_weights *= mask * gain
+        of_weights += np.outer(of_biases, mask * shift)
+    norm = [of_gain, of_shift] if head.layer_norm else []
+    return np.concatenate([part.ravel() for part in (*norm, *(part for layer in gradients for part in layer))])
+
+
+def _split(parameters: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray, list]:
+    """Copies of gain and shift (channels,), which are 1 and 0 without a layer norm, and of each layer's weights and biases."""
+    parts = [part.copy() for part in np.split(parameters, np.cumsum(head.sizes)[:-1])]
+    if head.layer_norm:
+        gain, shift, *parts = parts
+    else:
+        gain, shift = np.ones(head.channels, np.float32), np.zeros(head.channels, np.float32)
+    weights = [part.reshape(shape) for part, shape in zip(parts[::2], head.layers)]
+    return gain, shift, list(zip(weights, parts[1::2]))
+
+
+def _on_encoding(layers: list, head: Head) -> list:
+    """Weights on the encoding and biases of the layers that see it."""
+    (first, biases), *_ = layers
+    return [(first, biases)] + ([(layers[2][0][:, head.hidden :], layers[2][1])] if head.skip else [])
 
 
 def _mask(mask, head: Head) -> np.ndarray:

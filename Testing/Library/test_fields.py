@@ -10,6 +10,7 @@ from small_scanners import OBLIQUE, circular, cubic
 
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import hash_grid, head, reference
+from SparseCTReconLib.fields._trilinear import STRIP
 from SparseCTReconLib.fields.adam import BETA1, BETA2, EPSILON, Adam
 from SparseCTReconLib.fields.field import AttenuationField
 from SparseCTReconLib.fields.hash_grid import HashGrid
@@ -82,6 +83,21 @@ def test_the_encoding_and_its_gradient_are_those_of_the_readable_reference(name)
     assert relative(gradient, exact.grad) < 1e-4
 
 
+@pytest.mark.parametrize("count", [1, STRIP - 1, STRIP, 2 * STRIP + 3])
+def test_any_number_of_points_is_encoded(count):
+    """And each of them counts once in the gradient."""
+    grid, points = ENCODINGS["first dense, then hashed"], points_in((1, 1, 1), 3 * STRIP)
+    table = grid.initial_table(np.random.default_rng(1))
+    weights = np.random.default_rng(2).standard_normal((grid.channels, 3 * STRIP)).astype(np.float32)
+    whole = hash_grid.encode(points, table, grid)
+    np.testing.assert_allclose(hash_grid.encode(points[:, :count].copy(), table, grid), whole[:, :count], rtol=1e-5, atol=1e-7)
+    of_all, of_parts = np.zeros_like(table), np.zeros_like(table)
+    hash_grid.encode_backward(points, weights, grid, of_all)
+    for part in (slice(count), slice(count, None)):
+        hash_grid.encode_backward(points[:, part].copy(), weights[:, part].copy(), grid, of_parts)
+    assert relative(of_parts, of_all) < 1e-5
+
+
 def test_a_level_is_dense_where_its_table_holds_all_vertices_of_the_box():
     dense = {name: (grid.layout()[:, 3] > 0).tolist() for name, grid in ENCODINGS.items()}
     assert all(dense["dense"]) and all(dense["a thin slice"]) and not any(dense["hashed"])
@@ -136,9 +152,12 @@ def test_the_gradient_is_added_to_what_is_there():
 HEADS = {
     "ours": Head(16, 32),
     "small": Head(4, 8),
+    "smallest": Head(4, 4, skip=True),
     "odd sizes": Head(12, 20),
     "NI-NeRF": Head(20, 32, skip=True, activation="gelu"),
     "NAF": Head(32, 32, skip=True, output="sigmoid", layer_norm=False),
+    "sigmoid": Head(8, 16, output="sigmoid", activation="gelu"),
+    "skip without layer norm": Head(12, 8, skip=True, output="linear", layer_norm=False),
     "linear": Head(8, 12, output="linear", layer_norm=False, activation="gelu"),
 }
 
@@ -167,9 +186,10 @@ def test_every_layer_s_gradient_is_right_by_itself(name):
     rng, shape = np.random.default_rng(0), HEADS[name]
     features = rng.standard_normal((shape.channels, 700)).astype(np.float32)
     parameters = (shape.initial(rng) + 0.1 * rng.standard_normal(shape.size)).astype(np.float32)
+    mask = (0.5 + rng.random(shape.channels)).astype(np.float32)
     exact = double(parameters)
-    reference.head(torch.from_numpy(features).double(), exact, shape, 1.0).sum().backward()
-    _, gradient = head.backward(features, parameters, shape, 1.0, np.ones(700, np.float32))
+    reference.head(torch.from_numpy(features).double(), exact, shape, 1.0, torch.from_numpy(mask)).sum().backward()
+    _, gradient = head.backward(features, parameters, shape, 1.0, np.ones(700, np.float32), mask)
     ends = np.cumsum(shape.sizes[:-1])
     for ours, expected in zip(np.split(gradient, ends), np.split(exact.grad.numpy(), ends)):
         assert relative(ours, expected) < 1e-4
