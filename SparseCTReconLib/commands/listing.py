@@ -16,8 +16,8 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 def describe(method) -> dict:
     """A method as JSON values: name, title, summary, citation, devices, weights, presets {name: option values} and its options.
 
-    Each option has name, type, default, unit, help, optional, advanced, and as they apply: choices and the bounds of JSON schema (minimum, exclusiveMinimum,
-    maximum, exclusiveMaximum, multipleOf).
+    Each option has name, type, default, unit, help, optional, advanced, and as they apply: choices and the bounds of JSON schema
+    (minimum, exclusiveMinimum, maximum, exclusiveMaximum, multipleOf).
     """
     properties = method.Options.model_json_schema().get("properties", {})
     return {

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..grid import Grid
 from ..operators import Projector
 from ..operators.ramp import RampFilter
 from .field import Field
@@ -25,12 +24,6 @@ from .rays_torch import ray_sampler
 from .smoothness import SmoothnessBlock
 
 LOSSES = ("filtered", "squares", "l1")
-
-
-def batch_bytes(grid: Grid, rays: int, spacing: float, channels: int) -> float:
-    """Memory of a step's samples at most: places, features (channels) and gradients of these, of `rays` along the grid's diagonal."""
-    samples = np.linalg.norm(grid.extent_mm) / (spacing * min(grid.spacing_mm))
-    return 4.0 * rays * max(8.0, samples) * (2 * channels + 11)
 
 
 @dataclass(frozen=True)

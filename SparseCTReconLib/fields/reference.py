@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ._blocks import EPSILON, LEAK
-from .hash_grid import FEATURES, PRIMES, HashGrid
+from .hash_grid import PRIMES
+from .hash_layout import FEATURES, HashGrid
 from .head import SQUAREPLUS, Head
 
 

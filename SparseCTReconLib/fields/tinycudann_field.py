@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from .hash_grid import FEATURES, HashGrid
+from .hash_layout import FEATURES, HashGrid
 from .networks import HashModule, HashNetwork
 from .torch_field import TorchField
 

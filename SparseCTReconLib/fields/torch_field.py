@@ -9,12 +9,10 @@ import torch
 
 from ..errors import InputError
 from .field import volume_of
+from .limits import KEPT_BYTES
 from .networks import HashModule, LayeredModule
 from .rays import UnitCube
 from .torch_adam import TorchAdam, update
-
-KEPT_BYTES = 1 << 30
-"""Memory for what autograd keeps between `forward` and `gradient`; a larger batch is computed anew there, in pieces of this size."""
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 

@@ -5,7 +5,6 @@ The caller drives: it takes previews and checkpoints, cancels by not asking agai
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import InputError
 from ..grid import Grid
 from ..scan import Scan
-
-VOLUMES_HELD, STACKS_HELD = 10, 6
+from .memory import method_bytes
 
 
 def option(default, unit: str, help: str, advanced: bool = False, **bounds):
@@ -158,8 +156,8 @@ class Method:
         raise NotImplementedError
 
     def memory_bytes(self, grid: Grid, scan: Scan, options: MethodOptions) -> float:
-        """What `run` holds at once; as most methods do, ten volumes and six projection stacks."""
-        return 4.0 * (VOLUMES_HELD * math.prod(map(float, grid.size)) + STACKS_HELD * scan.projections.size)
+        """What `run` holds at once; the rules are in `memory`, where whoever must not import a method finds them."""
+        return method_bytes(self.name, grid, scan.projections.size, options.model_dump())
 
 
 __all__ = ["Method", "MethodOptions", "State", "iterate_states", "option", "require_more"]

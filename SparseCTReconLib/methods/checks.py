@@ -13,9 +13,8 @@ from ..grid import Grid
 from ..machine import available_memory_bytes
 from ..scan import Scan
 from .base import Method, MethodOptions
+from .memory import PROGRAM_BYTES, fitting_size
 
-_BASE_BYTES = 0.5e9  # python, torch and the kernels
-_LEAST_VOXELS = 8
 _SAMPLES, _VIEWS = 12, 64
 _FEW, _SHARE = 0.25, 0.05
 _FLAT = 0.5
@@ -37,13 +36,13 @@ def check_memory(method: Method, scan: Scan, grid: Grid, options: MethodOptions,
     InputError
     """
 
-    def need(grid=grid, options=options) -> float:
-        return _BASE_BYTES + method.memory_bytes(grid, scan, options)
+    def need(grid: Grid = grid, options: MethodOptions = options) -> float:
+        return PROGRAM_BYTES + method.memory_bytes(grid, scan, options)
 
     if available is None or need() <= available:
         return
     ways = [f"--set {name}={value}" for name in method.memory_options if (value := _fitting_option(options, name, need, available))]
-    if size := _fitting_size(grid, need, available):
+    if size := fitting_size(grid, need, available):
         spacing = np.asarray(grid.extent_mm) / size
         ways.append(f"--size {' '.join(map(str, size))} or smaller (spacing {triple(spacing)} mm)")
     way_out = f"give {', or '.join(ways)}" if ways else "the projections alone fill it; bin the detector or take fewer views"
@@ -78,24 +77,6 @@ def _lowered(options: MethodOptions, name: str) -> Iterator[tuple[int, MethodOpt
             yield value, type(options)(**options.model_dump() | {name: value})
         except ValidationError:
             continue
-
-
-def _fitting_size(grid: Grid, need, available: float) -> tuple[int, int, int] | None:
-    """The size of the largest grid over the same box with which the method fits; None where that would show nothing."""
-    fits, too_large = 0.0, 1.0
-    for _ in range(24):
-        middle = (fits + too_large) / 2
-        if need(grid=_scaled(grid, middle)) <= available:
-            fits = middle
-        else:
-            too_large = middle
-    size = tuple(int(n * fits) for n in grid.size)
-    return size if min(size) > 0 and max(size) >= _LEAST_VOXELS else None
-
-
-def _scaled(grid: Grid, scale: float) -> Grid:
-    size = tuple(max(1, int(n * scale)) for n in grid.size)
-    return Grid(size, grid.spacing_mm, grid.origin_mm, grid.direction)
 
 
 def rays_meet(geometry: Geometry, grid: Grid) -> bool:

@@ -38,7 +38,6 @@ from ..fields.networks import FourierReLU, HashNetwork, Siren
 from ..fields.raster import Raster
 from ..fields.rays import UnitCube
 from ..fields.smoothness import total_variation_gradient
-from ..fields.torch_field import KEPT_BYTES
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from ..operators.tv import TotalVariationProx
@@ -66,9 +65,6 @@ ALL_VIEWS = 10_000
 PROX_ITERATIONS = 10
 FEWEST_VOXELS = 4096
 """That a step learns from, where the grid has as many, whatever its share."""
-
-MORE_VOLUMES = {"ls": 3, "fls": 3, "admm": 12}
-"""Held beside those that most methods hold: voxel centres; ADMM's iterates and total variation's dual variable."""
 
 
 class INROptions(MethodOptions):
@@ -177,11 +173,6 @@ class INR(Method):
     }
 
     memory_options = ("log2_table", "levels")
-
-    def memory_bytes(self, grid, scan, options):
-        network = architecture(options, UnitCube(grid))
-        held = network.grid.training_bytes() if options.architecture == "hash" else KEPT_BYTES
-        return super().memory_bytes(grid, scan, options) + held + 4.0 * math.prod(map(float, grid.size)) * MORE_VOLUMES[options.loss]
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         training = (Splitting if options.loss == "admm" else Descent)(scan, grid, options, device)

@@ -7,7 +7,6 @@ ADMM-TV, so that the recommended preset begins with that, lets a network restore
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -24,9 +23,8 @@ from ..fields.field import Field
 from ..fields.hash_grid import HashGrid
 from ..fields.head import Head
 from ..fields.networks import HashNetwork
-from ..fields.ray_training import Measurements, RayTraining, batch_bytes
+from ..fields.ray_training import Measurements, RayTraining
 from ..fields.rays import UnitCube
-from ..networks import restoration
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, State, option, require_more
@@ -129,13 +127,6 @@ class NAF(Method):
         },
     }
     memory_options = ("log2_table", "levels", "rays")
-
-    def memory_bytes(self, grid, scan, options):
-        tables = encoding(options, UnitCube(grid))
-        batch = batch_bytes(grid, options.rays, options.sample_spacing, tables.channels)
-        restores = options.start != "nothing" and options.restoration is not False
-        restoring = 4.0 * restoration.FLOATS_PER_VOXEL * math.prod(map(float, grid.size)) * restores
-        return super().memory_bytes(grid, scan, options) + tables.training_bytes() + max(batch, restoring)
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         yield from Run(scan, grid, options, device).states(resume)

@@ -18,9 +18,6 @@ from ..weight_files import WeightFile
 FACTOR = 8
 """Voxels along each axis must be a multiple of this; `restore` pads."""
 
-FLOATS_PER_VOXEL = 13
-"""Numbers that `restore` holds for each voxel at its peak, as measured between 96 and 128 voxels cubed."""
-
 WEIGHTS = "Weights/restoration.safetensors"
 FORMAT = "SparseCTRecon restoration 1"
 

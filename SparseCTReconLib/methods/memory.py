@@ -1,0 +1,100 @@
+"""How much memory each method takes: numbers in, bytes out, without the methods and what they import.
+
+Ten volumes and six stacks of projections are held by most; neural fields add their tables, activations and further volumes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..fields.hash_layout import HashGrid
+from ..fields.limits import KEPT_BYTES
+from ..grid import Grid
+
+PROGRAM_BYTES = 0.5e9
+"""Python, torch and the kernels."""
+
+VOLUMES_HELD, STACKS_HELD = 10, 6
+
+RESTORING_VOLUMES = 13
+"""That the restoring network holds at its peak, as measured between 96 and 128 voxels cubed."""
+
+FEWEST_VOXELS = 8
+"""Along the longest edge of a grid that is offered."""
+
+INR_VOLUMES = {"ls": 3, "fls": 3, "admm": 12}
+"""Voxel centres; ADMM's iterates and total variation's dual variable."""
+
+
+def method_bytes(method: str, grid: Grid, projections: int, options: Mapping) -> float:
+    """What a method holds at once.
+
+    Parameters
+    ----------
+    method : str
+        Its name; what is not listed here holds what most do.
+    grid : Grid
+        Voxels to reconstruct.
+    projections : int
+        Numbers in the scan's projections.
+    options : mapping
+        Values of the method's options by name.
+    """
+    more = _MORE.get(method)
+    return 4.0 * (VOLUMES_HELD * voxels(grid) + STACKS_HELD * projections) + (more(grid, options) if more else 0.0)
+
+
+def voxels(grid: Grid) -> float:
+    """Number of voxels; a float, which does not overflow."""
+    return math.prod(map(float, grid.size))
+
+
+def fitting_size(grid: Grid, need, available: float) -> tuple[int, int, int] | None:
+    """The size of the largest grid over the box of `grid` for which `need`, bytes of a grid, is at most `available`; None where none is
+    that is worth the name."""
+    fits, too_large = 0.0, 1.0
+    for _ in range(24):
+        middle = (fits + too_large) / 2
+        if need(_scaled(grid, middle)) <= available:
+            fits = middle
+        else:
+            too_large = middle
+    size = tuple(int(n * fits) for n in grid.size)
+    return size if min(size) > 0 and max(size) >= FEWEST_VOXELS else None
+
+
+def _scaled(grid: Grid, scale: float) -> Grid:
+    size = tuple(max(1, int(n * scale)) for n in grid.size)
+    return Grid(size, tuple(np.asarray(grid.extent_mm) / size), grid.origin_mm, grid.direction)
+
+
+def tables_of(options: Mapping, grid: Grid) -> HashGrid:
+    """The hash grid that a method's options ask for on a grid; what they leave out is `HashGrid`'s default."""
+    finest = options.get("finest") or max(32, *grid.size)
+    box = grid.extent_mm / grid.extent_mm.max()
+    levels, rows = (options.get(name) or getattr(HashGrid, name) for name in ("levels", "log2_table"))
+    return HashGrid(levels, 16, finest, rows, tuple(map(float, box.astype(np.float32))))
+
+
+def _naf(grid: Grid, options: Mapping) -> float:
+    tables = tables_of(options, grid)
+    batch = batch_bytes(grid, options["rays"], options["sample_spacing"], tables.channels)
+    restores = options["start"] != "nothing" and options["restoration"] is not False
+    return tables.training_bytes() + max(batch, 4.0 * RESTORING_VOLUMES * voxels(grid) * restores)
+
+
+def batch_bytes(grid: Grid, rays: int, spacing: float, channels: int) -> float:
+    """Memory of a step's samples at most: places, features (channels) and gradients of these, of `rays` along the grid's diagonal."""
+    samples = np.linalg.norm(grid.extent_mm) / (spacing * min(grid.spacing_mm))
+    return 4.0 * rays * max(8.0, samples) * (2 * channels + 11)
+
+
+def _inr(grid: Grid, options: Mapping) -> float:
+    held = tables_of(options, grid).training_bytes() if options["architecture"] == "hash" else KEPT_BYTES
+    return held + 4.0 * voxels(grid) * INR_VOLUMES[options["loss"]]
+
+
+_MORE = {"naf": _naf, "inr": _inr}
