@@ -1,7 +1,10 @@
-"""Files that come with the library: the sample CT, pretrained weights. Standard library only."""
+"""Files that come with the library (the sample CT, pretrained weights), and the user's folder for what is made or
+fetched. Standard library only."""
 
 from __future__ import annotations
 
+import os
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -30,3 +33,23 @@ def find(name: str) -> Path:
         if (place / name).is_file():
             return place / name
     raise InputError(f"this installation has no {name} (looked in {', '.join(map(str, _PLACES))}): install it again", "missing-resource")
+
+
+KEPT = {"kernels": "kernels-*", "weights": "weights", "totalsegmentator": "totalsegmentator"}
+"""What may lie in `cache_root`, and below which names: compiled kernels, fetched weights, TotalSegmentator's own home."""
+
+
+def cache_root() -> Path:
+    """The user's folder for what can be made or fetched again; the environment variable SPARSECTRECON_CACHE moves it."""
+    if moved := os.environ.get("SPARSECTRECON_CACHE"):
+        return Path(moved)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "sparsectrecon"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sparsectrecon"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
+
+
+def kept(kind: str) -> list[Path]:
+    """Folders of `cache_root` that hold things of a `kind` of `KEPT`; of every version."""
+    return sorted(path for path in cache_root().glob(KEPT[kind]) if path.is_dir())

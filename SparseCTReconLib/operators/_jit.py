@@ -12,7 +12,6 @@ import functools
 import hashlib
 import logging
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import numba
 
 from .. import __version__
+from ..resources import cache_root
 
 log = logging.getLogger("SparseCTReconLib.kernels")
 
@@ -29,16 +29,8 @@ _pool_lock = threading.Lock()
 
 
 def cache_folder() -> Path:
-    """The user's folder of compiled kernels; the environment variable SPARSECTRECON_CACHE moves it."""
-    if moved := os.environ.get("SPARSECTRECON_CACHE"):
-        base = Path(moved)
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "sparsectrecon"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "sparsectrecon"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
-    return base / f"kernels-{__version__}-{_shared_digest(os.environ.get('SPARSECTRECON_SIMD_LANES', ''))}"
+    """The folder of compiled kernels, of this version and for these helpers."""
+    return cache_root() / f"kernels-{__version__}-{_shared_digest(os.environ.get('SPARSECTRECON_SIMD_LANES', ''))}"
 
 
 @functools.cache

@@ -18,7 +18,7 @@ FLOORS = [
     {"simulate", "classical", "fields", "gaussians", "networks"},
     {"methods"},
     {"evaluation", "evidence", "training", "weights"},
-    {"jobs"},
+    {"jobs", "installation"},
     {"commands", "cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
