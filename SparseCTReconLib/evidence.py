@@ -125,6 +125,44 @@ def recommend(
     )
 
 
+def expected_seconds(
+    rows: Iterable[dict], method: str, preset: str, views: int, voxels: float, device: str = "cpu", budget_s: float | None = None
+) -> float | None:
+    """About how long a run takes, by the nearest ones that were measured, scaled by views and voxels.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        What was measured, see `load`.
+    method, preset : str
+    views : int
+        Of the scan.
+    voxels : float
+        Of the volume.
+    device : str
+        "cpu" or "cuda".
+    budget_s : float, optional
+        Seconds after which the run ends.
+
+    Returns
+    -------
+    float or None
+        None where the method has not been measured with this preset on this device.
+    """
+    fitting = [row for row in rows if (row["method"], row["preset"], row["device"]) == (method, preset, device)]
+    nearest = nearest_views(fitting, views)
+    if nearest is None:
+        return None
+    scaled = [row["seconds"] / _done(row) * (views / nearest) * (voxels / row["size"] ** 3) for row in fitting if row["views"] == nearest]
+    return fmean(scaled) if budget_s is None else min(budget_s, fmean(scaled))
+
+
+def _done(row: dict) -> float:
+    """The part of its steps that a run has made: those that its budget cut short would have taken longer."""
+    done, _, steps = str(row.get("steps", "")).partition(" of ")
+    return max(1, int(done)) / int(steps) if done.isdigit() and steps.isdigit() and int(steps) else 1.0
+
+
 def nearest_views(rows: Iterable[dict], views: int) -> int | None:
     """The measured number of views nearest to `views` as a ratio; None without rows."""
     return min({row["views"] for row in rows}, key=lambda measured: (abs(math.log(measured / views)), measured), default=None)

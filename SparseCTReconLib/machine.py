@@ -6,6 +6,29 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
+
+
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
+"""The command that lists the GPUs; `parse_gpus` reads what it says. Whoever has an event loop runs it in its own way."""
+
+
+class GPU(NamedTuple):
+    """A GPU as its driver describes it; memory in bytes, None where the driver does not say."""
+
+    name: str
+    memory: int | None
+    free: int | None
+
+
+def parse_gpus(text: str) -> list[GPU]:
+    """The GPUs in the output of `NVIDIA_SMI`; lines that are no GPU, such as a driver's complaint, are passed over."""
+    found = []
+    for line in text.splitlines():
+        name, *memory = (part.strip() for part in line.rsplit(",", 2))
+        if name and len(memory) == 2:
+            found.append(GPU(name, *(int(part) << 20 if part.isdigit() else None for part in memory)))
+    return found
 
 
 def cores() -> int:

@@ -129,3 +129,15 @@ def test_rows_are_read_again_when_the_file_has_changed_and_a_broken_file_is_one_
     os.utime(file, (2, 2))
     with pytest.raises(InputError, match="remove it or make it anew"):
         evidence.load(file)
+
+
+def test_the_time_of_a_run_is_that_of_the_nearest_one_scaled_by_views_and_voxels():
+    row = {"method": "naf", "preset": "recommended", "device": "cpu", "size": 128, "budget_s": 60.0}
+    rows = [row | {"views": 20, "seconds": 10.0, "steps": "80 of 80"}, row | {"views": 50, "seconds": 30.0, "steps": "40 of 80"}]
+    expected = lambda views, voxels, **more: evidence.expected_seconds(rows, "naf", "recommended", views, voxels, **more)  # noqa: E731
+    assert expected(20, 128**3) == pytest.approx(10)
+    assert expected(10, 256**3) == pytest.approx(40)
+    assert expected(100, 128**3) == pytest.approx(120), "the run at 50 views was cut short at half its steps"
+    assert expected(100, 128**3, budget_s=25.0) == 25.0
+    assert expected(20, 128**3, device="cuda") is None
+    assert evidence.expected_seconds(rows, "naf", "paper", 20, 128**3) is None

@@ -35,3 +35,12 @@ def test_the_sample_ct_comes_with_the_library():
 def test_a_missing_resource_is_said_with_where_it_was_looked_for():
     with pytest.raises(InputError, match=r"no SampleData/dragon.nrrd .*Resources"):
         resources.find("SampleData/dragon.nrrd")
+
+
+def test_the_gpus_are_read_from_what_the_driver_says():
+    said = "NVIDIA RTX A2000, 12288, 11020\nNVIDIA GB10, [N/A], [N/A]\n\nNVIDIA-SMI has failed because it couldn't communicate\n"
+    assert machine.parse_gpus(said) == [
+        machine.GPU("NVIDIA RTX A2000", 12288 << 20, 11020 << 20),
+        machine.GPU("NVIDIA GB10", None, None),
+    ]
+    assert machine.parse_gpus("") == []
