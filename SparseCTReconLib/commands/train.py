@@ -12,7 +12,9 @@ from rich.console import Console
 from .. import formats
 from ..errors import InputError, nearest_name
 from ..fields import mci
+from ..grid import Volume
 from ..jobs.files import check_place, written_beside
+from ..weight_files import SUFFIX
 from .running import view_of
 from .scan import absolute
 
@@ -36,9 +38,8 @@ def train_mci(ct: Path, out: Path, presets: Iterable[str], values: dict, credit:
     """
     from ..training.mci import PRESETS, Pretraining, network_for
 
-    out, presets = absolute(out), list(dict.fromkeys(presets))
-    if out.suffix != mci.SUFFIX:
-        raise InputError(f"{out}: weights are written as {mci.SUFFIX}; give this ending", "bad-output")
+    out, presets = _weights_place(out), list(dict.fromkeys(presets))
+    _check_seed(values["seed"])
     for name in presets:
         if name not in PRESETS:
             raise InputError(f"no preset {name!r} that starts from nothing{nearest_name(name, PRESETS)}", "unknown-preset")
@@ -79,22 +80,42 @@ def train_restoration(
     from ..training.pairs import make_pair
     from ..training.restoration import Restoration
 
-    out, cts = absolute(out), list(cts)
-    if out.suffix != mci.SUFFIX:
-        raise InputError(f"{out}: weights are written as {mci.SUFFIX}; give this ending", "bad-output")
-    if not cts or pairs < 1:
-        raise InputError("nothing to train on: give at least one CT and one pair", "bad-arguments")
+    out, cts = _weights_place(out), list(cts)
+    if not cts or pairs < 1 or steps < 1:
+        raise InputError("nothing to train on: give at least one CT, one pair and one step", "bad-arguments")
+    _check_seed(seed)
     check_place(out)
-    network = restoration.load(absolute(start))[0] if start else None
-    volumes = [formats.read_ct(absolute(ct)) for ct in cts]
+    network, weights = restoration.load(absolute(start)) if start else (None, None)
+    volumes = [_finite(formats.read_ct(absolute(ct)), ct) for ct in cts]
     made = list(_watched((make_pair(volumes, seed + number) for number in range(pairs)), pairs, "pairs", "train restoration", console))
     training = Restoration(made, steps, seed=seed, network=network)
     gains = list(_watched(training.gains(), steps, "network", "train restoration", console))
     gain = float(np.mean(gains[-max(1, steps // 10) :]))
     card = {"credit": credit or ", ".join(ct.name for ct in cts), "pairs": pairs, "steps": steps, "seed": seed, "gain_db": round(gain, 3)}
+    if weights:
+        card["start"] = weights.source
     with written_beside(out) as beside:
         restoration.save(training.average, beside, card)
     return gain
+
+
+def _weights_place(out: Path) -> Path:
+    """`out` as an absolute path, with the ending that weights have."""
+    if out.suffix != SUFFIX:
+        raise InputError(f"{out}: weights are written as {SUFFIX}; give this ending", "bad-output")
+    return absolute(out)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"--seed {seed}: give 0 or more", "bad-arguments")
+
+
+def _finite(ct: Volume, path: Path) -> Volume:
+    """`ct`, if all of its voxels are numbers."""
+    if not np.isfinite(ct.array).all():
+        raise InputError(f"{path} has voxels that are not finite: mend it first", "bad-volume")
+    return ct
 
 
 def _follow(training, name: str, console: Console) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
 from ..grid import Grid, Volume
 from ..methods.admm_tv import ADMMTV
 from ..simulate import simulate
@@ -18,7 +19,7 @@ from ..units import AIR_HU, MU_WATER, hu_to_mu
 SIZES = (64, 96, 96, 96, 128)
 VIEWS = (8, 10, 10, 10, 12, 15, 20, 20, 24)
 FIELDS_MM = (180.0, 440.0)
-LEAST_BODY = 0.03
+LEAST_BODY, TRIES = 0.03, 100
 TONE_HU = np.array([-1024, -900, -300, -100, 0, 80, 300, 900, 1800, 3100.0])
 
 
@@ -40,14 +41,21 @@ class Pair:
 
 
 def make_pair(cts: list[Volume], seed: int) -> Pair:
-    """The pair of a seed, from one of the CTs (HU); a body that is cut to next to nothing is drawn anew."""
+    """The pair of a seed, from one of the CTs (HU); a body that is cut to next to nothing is drawn anew.
+
+    Raises
+    ------
+    InputError
+        Where there is hardly any body in the CTs.
+    """
     rng = np.random.default_rng(seed)
-    while True:
+    for _ in range(TRIES):
         voxels, ct = int(rng.choice(SIZES)), cts[rng.integers(len(cts))]
         field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(ct.grid.extent_mm), *FIELDS_MM))
         values = _in_cylinder(tone(piece(ct, 2 * voxels, field_mm, rng), rng))
         if (values > -500).mean() > LEAST_BODY:
             return _reconstructed(values, voxels, field_mm, rng, seed)
+    raise InputError(f"{TRIES} random pieces of the CTs hold hardly anything but air: give CTs of bodies, in HU", "bad-volume")
 
 
 def piece(ct: Volume, voxels: int, field_mm: float, rng: np.random.Generator) -> np.ndarray:

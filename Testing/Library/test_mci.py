@@ -341,6 +341,7 @@ def test_one_preset_is_enough(tmp_path, ct_file):
         (["mci", "{ct}", "{tmp}/w.pt"], "give this ending"),
         (["mci", "{ct}", "{tmp}/w.safetensors", "--presets", "papr"], "did you mean 'paper'"),
         (["mci", "{ct}", "{tmp}/w.safetensors", "--steps", "0"], "0 steps"),
+        (["mci", "{ct}", "{tmp}/w.safetensors", "--seed", "-1"], "give 0 or more"),
         (["mci", "{tmp}/nowhere.nrrd", "{tmp}/w.safetensors"], "nowhere.nrrd does not exist"),
         (["mci", "{ct}", "{ct}/w.safetensors"], "cannot be written"),
     ],

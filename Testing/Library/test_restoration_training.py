@@ -8,7 +8,7 @@ from SparseCTReconLib import write_volume
 from SparseCTReconLib.cli import main
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.grid import Grid, Volume
-from SparseCTReconLib.networks.restoration import RestorationNetwork, load
+from SparseCTReconLib.networks.restoration import RestorationNetwork, load, save
 from SparseCTReconLib.training import pairs
 from SparseCTReconLib.training.pairs import Pair, make_pair, tone
 from SparseCTReconLib.training.restoration import Restoration
@@ -72,11 +72,48 @@ def test_the_command_trains_and_writes_weights_that_the_network_loads(ct, tmp_pa
     assert load(tmp_path / "w.safetensors")[0].widths == RestorationNetwork().widths
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--out", "w.txt"], ["--out", "w.safetensors", "--pairs", "0"], ["--out", "w.safetensors", "--start", "none"]]
-)
-def test_the_command_says_what_is_wrong(ct, tmp_path, monkeypatch, capsys, wrong):
+def test_weights_that_go_on_from_others_name_them(ct, tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "SIZES", (16,))
     monkeypatch.chdir(tmp_path)
+    write_volume(ct, "ct.nrrd")
+    save(RestorationNetwork((4, 8, 8)), "first.safetensors", {})
+    assert main(["train", "restoration", "ct.nrrd", "--out", "w.safetensors", "--pairs", "1", "--steps", "1"]) == 0
+    assert (
+        main(
+            ["train", "restoration", "ct.nrrd", "--out", "w2.safetensors", "--pairs", "1", "--steps", "1"]
+            + ["--start", "first.safetensors"]
+        )
+        == 0
+    )
+    assert "start" not in load("w.safetensors")[1].card
+    assert load("w2.safetensors")[1].card["start"] == load("first.safetensors")[1].source
+
+
+def test_cts_of_nothing_but_air_are_refused_instead_of_searched_for_ever(ct):
+    with pytest.raises(InputError, match="hardly anything but air"):
+        make_pair([Volume(np.full_like(ct.array, -1000), ct.grid)], 0)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        (["--out", "w.txt"], "give this ending"),
+        (["--out", "w.safetensors", "--pairs", "0"], "one pair"),
+        (["--out", "w.safetensors", "--steps", "0"], "one step"),
+        (["--out", "w.safetensors", "--seed", "-1"], "give 0 or more"),
+        (["--out", "w.safetensors", "--start", "none"], "does not exist"),
+    ],
+)
+def test_the_command_says_what_is_wrong_before_it_makes_pairs(ct, tmp_path, monkeypatch, capsys, wrong, sentence):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pairs, "make_pair", lambda *a: pytest.fail("the work has begun"))
     write_volume(ct, tmp_path / "ct.nrrd")
     assert main(["train", "restoration", "ct.nrrd", *wrong]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) <= 3 and not list(tmp_path.glob("w.*"))
+    said = capsys.readouterr().err
+    assert sentence in " ".join(said.split()) and len(said.strip().splitlines()) <= 3 and not list(tmp_path.glob("w.*"))
+
+
+def test_a_ct_that_is_no_number_everywhere_is_refused(ct, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("SparseCTReconLib.formats.read_ct", lambda path: Volume(np.where(ct.array > 0, np.nan, ct.array), ct.grid))
+    assert main(["train", "restoration", str(tmp_path / "ct.nrrd"), "--out", str(tmp_path / "w.safetensors")]) == 2
+    assert "not finite" in capsys.readouterr().err
