@@ -30,7 +30,7 @@ def products(request):
         patch.setattr(platform, "machine", lambda: machine)
         spec.loader.exec_module(tiles)
     points, columns = expected
-    assert tiles.TILE == points and tiles.COLUMNS == columns
+    assert points == tiles.TILE and columns == tiles.COLUMNS
     affine, transposed, outer = tiles.affine, tiles.transposed_product, tiles.outer_add
 
     @numba.njit
