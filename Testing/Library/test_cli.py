@@ -189,6 +189,9 @@ def test_compare_leaves_table_picture_report_volumes_and_figures(tmp_path, ct, p
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=0"], "steps='0'"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--preset", "shot"], "did you mean 'short'"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--preset", "short", "--set", "preset=short"], "given twice"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "naf", "--set", "mci=head"], "give start=nothing, or leave mci out"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "inr", "--set", "loss=fls", "rho=1"], "rho means nothing to loss=fls"),
+        (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--set", "start=nothing", "mci=head", "hidden=64"], "but this network is"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps"], "write name=value"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--set", "steps=1", "steps=2"], "given twice"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--size", "3", "3"], "write --size X Y Z"),
@@ -224,6 +227,13 @@ def test_a_wrong_input_is_one_sentence_and_exit_2_and_leaves_nothing(tmp_path, s
     assert sentence in refused(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
     assert [path.name for path in ct.parent.iterdir()] == [ct.name]
+
+
+def test_a_table_too_large_for_the_memory_is_one_sentence_that_says_what_to_lower(tmp_path, scan, played, capsys, monkeypatch):
+    monkeypatch.setenv("PLAYED_FREE_BYTES", "2e9")
+    large = ["--size", 16, 16, 16, "--set", "levels=16", "log2_table=24", "finest=4096"]
+    said = refused(capsys, "reconstruct", scan, tmp_path / "x.nrrd", *large)
+    assert re.search(r"with naf, 2.0 GB are free: give --set log2_table=\d+, or --set levels=\d+", said) and not list(tmp_path.iterdir())
 
 
 def test_a_stack_that_is_cut_short_is_one_sentence(tmp_path, scan, played, capsys):
