@@ -20,6 +20,9 @@ from .errors import InputError
 EVIDENCE = "Evidence/evidence.json"
 BASELINE = "admm-tv"
 KEY = ("method", "preset", "volume", "views", "budget_s", "size", "device")
+NEEDED = (*KEY, "psnr_db", "seconds")
+"""What a row must have to recommend anything."""
+
 _FAR = 2.0
 _LATE = 1.1
 
@@ -73,9 +76,12 @@ def load(path=None) -> list[dict]:
 @cache
 def _load(path: str, changed: int) -> tuple[dict, ...]:
     try:
-        return tuple(dict(row) for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"])
+        rows = tuple(dict(row) for row in json.loads(Path(path).read_text(encoding="utf-8"))["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the evidence {path} cannot be read ({error}): remove it or make it anew", "bad-evidence") from None
+    if missing := next((name for row in rows for name in NEEDED if name not in row), None):
+        raise InputError(f"the evidence {path} has a row without {missing}: remove it or make it anew", "bad-evidence")
+    return rows
 
 
 def recommend(

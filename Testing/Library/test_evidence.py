@@ -129,6 +129,10 @@ def test_rows_are_read_again_when_the_file_has_changed_and_a_broken_file_is_one_
     os.utime(file, (2, 2))
     with pytest.raises(InputError, match="remove it or make it anew"):
         evidence.load(file)
+    file.write_text(json.dumps({"rows": [*measured(), {"method": "naf"}]}))
+    os.utime(file, (3, 3))
+    with pytest.raises(InputError, match="has a row without preset"):
+        evidence.load(file)
 
 
 def test_the_time_of_a_run_is_that_of_the_nearest_one_scaled_by_views_and_voxels():
