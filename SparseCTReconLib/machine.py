@@ -1,4 +1,4 @@
-"""What this machine has: memory, cores, and what this process took of it. Standard library only."""
+"""What this machine has: memory, cores, a place for caches, and what this process took of it. Standard library only."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def cores() -> int:
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be made or fetched again; the environment variable SPARSECTRECON_CACHE moves it."""
+    if moved := os.environ.get("SPARSECTRECON_CACHE"):
+        return Path(moved)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "sparsectrecon"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sparsectrecon"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
 
 
 def available_memory_bytes() -> int | None:
