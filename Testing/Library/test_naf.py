@@ -7,12 +7,12 @@ import pytest
 from phantoms import Phantom
 from poses import rotation
 from small_scanners import circular
+from small_scans import psnr, scan_of, small_head, tiny_scan
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import mci
 from SparseCTReconLib.fields.head import Head
-from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.methods import naf
 from SparseCTReconLib.methods.naf import FINAL_RATE, HEADS, NAFOptions, Run
@@ -24,27 +24,14 @@ from SparseCTReconLib.scan import Scan
 SMALL = {"start": "nothing", "smoothness": 1.0, "levels": 4, "hidden": 16, "rays": 200}
 
 
-def scan_of(phantom, geometry, photons=2e4, seed=0):
-    counts = np.random.default_rng(seed).poisson(photons * np.exp(-phantom.line_integrals(geometry, finer=2)))
-    return Scan(-np.log(np.maximum(counts, 1) / photons), geometry, photons=photons)
-
-
 @pytest.fixture(scope="module")
 def head():
-    """A noisy scan of a head, a grid of 32^3 voxels, and the truth in HU."""
-    phantom, grid = Phantom(80.0), Grid.centred((32, 32, 32), (5.4,) * 3)
-    scan = scan_of(phantom, Geometry.preset("linac", 12, detector_shape=(32, 48), pixel_mm=(8.0, 6.0)), photons=5e3)
-    return scan, grid, 50_000 * phantom.volume(grid) - 1000
+    return small_head()
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A scan and a grid for runs of a few steps."""
-    return scan_of(Phantom(11.0), circular()), Grid.centred((12, 13, 11), (2.0,) * 3)
-
-
-def psnr(array, truth):
-    return 10 * np.log10(3000**2 / np.mean((array - truth) ** 2))
+    return tiny_scan()
 
 
 def test_it_is_better_than_fdk_on_few_noisy_views(head):
