@@ -12,7 +12,7 @@ def recommendation(request):
     """What the evidence recommends for the request's number of views; empty where that is not known."""
     from SparseCTReconLib import evidence, methods
 
-    views = request.views if request.source is Source.SIMULATE else viewsOfScan(request.scanFolder)
+    views = viewsOfScan(request.scanFolder) if request.source is Source.FOLDER else request.views
     if not views:
         return ""
     device = "cuda" if request.device == "cuda" else "cpu"

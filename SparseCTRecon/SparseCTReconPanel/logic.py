@@ -1,5 +1,8 @@
 """The module's logic: nodes in, nodes out, with or without the panel."""
 
+import hashlib
+import json
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -16,6 +19,8 @@ from .job import QProcessTransport
 from .parameters import SparseCTReconParameterNode
 from .request import Request, Source, coarserGrid
 from .run import Run
+from .scan_folders import ScanFolders
+from .scan_node import OutputScan, createScanNode, ctOf, findSimulated, gridOfScan, isScan, scanOf
 
 
 class SparseCTReconLogic(ScriptedLoadableModuleLogic):
@@ -30,6 +35,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
         self.newTransport = QProcessTransport
+        self.scanFolders = ScanFolders()
         self._runs = []
 
     def getParameterNode(self):
@@ -39,22 +45,86 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         """Install the Python packages that the worker needs, after asking; return whether they are there."""
         return dependencies.install()
 
-    def start(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, **changes):
+    def start(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, **changes):
         """Start a reconstruction in the background and return its handle at once.
 
-        A simulated scan lies in the handle's scanFolder until Slicer is closed.
+        A scan that is simulated for it becomes a node of the scene and is used again for as long as nothing of it is changed.
 
         :param inputVolume: CT to simulate a scan from; the result takes its grid and its place in the subject hierarchy.
         :param outputVolume: volume node for the result; a new one if not given.
         :param request: a Request; the defaults if not given.
         :param onChanged: called with the handle whenever there is something new.
+        :param scanVolume: scan node to reconstruct from, instead of a CT.
         :param changes: fields of the request to change, such as method="admm-tv", views=30 or scanFolder="/data/scan".
         :raises ValueError: if something that is needed is missing or wrong, in one sentence.
         """
-        if "scanFolder" in changes:
+        if scanVolume is not None and request is None:
+            changes.setdefault("source", Source.SCENE)
+        elif "scanFolder" in changes:
             changes.setdefault("source", Source.FOLDER)
         request = replace(request or Request(), **changes)
-        valid, reason = request.isValid(inputVolume)
+        self._check(request, inputVolume, scanVolume)
+        if isScan(outputVolume):
+            raise ValueError(_("{name} is a scan: choose another volume for the result.").format(name=outputVolume.GetName()))
+        return self._start(lambda folder: self._newRun(folder, request, inputVolume, outputVolume, scanVolume, onChanged))
+
+    def process(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, **changes):
+        """Reconstruct, wait for it, and return the volume node; None if it was cancelled. For the arguments see `start`.
+
+        :raises RuntimeError: if the reconstruction failed.
+        """
+        run = self._wait(self.start(inputVolume, outputVolume, request, onChanged, scanVolume, **changes))
+        return run.outputNode if run.state is JobState.DONE else None
+
+    def startSimulation(self, inputVolume, request=None, onChanged=None, **changes):
+        """Start to simulate a scan of a CT in the background and return the run's handle, whose scanNode it becomes. For the arguments see
+        `start`."""
+        request = replace(request or Request(), **changes, source=Source.SIMULATE)
+        self._check(request, inputVolume)
+        return self._start(lambda folder: self._newSimulation(folder, request, inputVolume, onChanged))
+
+    def simulate(self, inputVolume, request=None, onChanged=None, **changes):
+        """Simulate a scan of a CT, wait for it, and return its node, which may have been there already; None if it was cancelled.
+
+        :raises RuntimeError: if the simulation failed.
+        """
+        found = self.findScan(inputVolume, replace(request or Request(), **changes))
+        return found or self._wait(self.startSimulation(inputVolume, request, onChanged, **changes)).scanNode
+
+    def findScan(self, inputVolume, request):
+        """The scan of the scene that `request` would simulate again; None if there is none."""
+        self._check(replace(request, source=Source.SIMULATE), inputVolume)
+        return findSimulated(_simulationText(request, inputVolume))
+
+    def loadScan(self, path):
+        """Read a scan folder, or any file that a reader of the library recognises, into a new scan node.
+
+        :raises ValueError: where it cannot be read, in one sentence.
+        """
+        from SparseCTReconLib.formats import read_scan
+
+        scan = read_scan(path)
+        name = os.path.basename(os.path.dirname(path) if os.path.isfile(path) else os.path.normpath(path))
+        return createScanNode(scan, name or _("Scan"))
+
+    def saveScan(self, scanVolume, folder):
+        """Write a scan node to a scan folder, which other programs read.
+
+        :raises ValueError: where the node's attributes were edited, or the folder cannot be written, in one sentence.
+        """
+        from SparseCTReconLib.formats import write_scan
+
+        write_scan(scanOf(scanVolume), folder)
+
+    def stopAll(self, message):
+        """Stop every run of this logic, put the scene back, and delete the folders of its scans."""
+        for run in self._runs:
+            run.stop(message)
+        self._runs = []
+        self.scanFolders.discard()
+
+    def _check(self, request, inputVolume, scanVolume=None):
+        valid, reason = request.isValid(inputVolume, scanVolume)
         if not valid:
             raise ValueError(reason)
         missing = dependencies.missing()
@@ -64,49 +134,69 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
                     "Python packages are missing ({names}): press Apply in the panel, or call setupPythonRequirements() of this logic."
                 ).format(names=", ".join(missing))
             )
+
+    def _start(self, newRun):
+        if not any(run.active for run in self._runs):
+            self.scanFolders.discardUnused()
         folder = slicer.util.tempDirectory(key="SparseCTRecon-")
         try:
-            run = self._newRun(folder, request, inputVolume, outputVolume, onChanged)
+            run = newRun(folder)
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._runs.append(run)
         return run.start()
 
-    def process(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, **changes):
-        """Reconstruct, wait for it, and return the volume node; None if it was cancelled. For the arguments see `start`.
-
-        :raises RuntimeError: if the reconstruction failed.
-        """
-        run = self.start(inputVolume, outputVolume, request, onChanged, **changes)
+    def _wait(self, run):
         while run.active:
             slicer.app.processEvents()
             run.poll()
             time.sleep(0.01)
         if run.state is JobState.FAILED:
             raise RuntimeError(f"{run.error['message']} {run.error['next_step']}".strip())
-        return run.outputNode if run.state is JobState.DONE else None
+        return run
 
-    def stopAll(self, message):
-        """Stop every run of this logic, put the scene back, and delete the scans that were simulated."""
-        for run in self._runs:
-            run.stop(message)
-            run.discardScan()
-        self._runs = []
-
-    def _newRun(self, folder, request, inputVolume, outputVolume, onChanged):
-        simulated = request.source is Source.SIMULATE
-        jobs, grid = [], None
-        if simulated:
-            scene.exportVolume(inputVolume, f"{folder}/ct.nrrd")
-            grid = coarserGrid(scene.gridOf(inputVolume), request.voxelSize)
-            jobs.append((_("Simulating the scan"), request.simulateJob("../ct.nrrd", "../scan")))
-        scan = "../scan" if simulated else request.scanFolder
-        jobs.append((_("Reconstructing"), request.reconstructJob(scan, "../volume.nrrd", grid)))
-        name = f"{inputVolume.GetName() if simulated else 'Scan'} {request.method}"
-        output = scene.OutputVolume(outputVolume, inputVolume if simulated else None, name)
+    def _newRun(self, folder, request, inputVolume, outputVolume, scanVolume, onChanged):
+        jobs, scanOutput = [], None
+        if request.source is Source.SIMULATE:
+            scanVolume = findSimulated(_simulationText(request, inputVolume))
+        if request.source is Source.SIMULATE and scanVolume is None:
+            scanOutput, job = self._simulation(folder, request, inputVolume)
+            jobs.append(job)
+        ct, grid, scan = self._inputs(request, inputVolume, scanVolume, scanOutput)
+        jobs.append((_("Reconstructing"), request.reconstructJob(scan, "../volume.nrrd", coarserGrid(grid, request.voxelSize))))
+        source = ct or scanVolume
+        name = f"{source.GetName() if source else 'Scan'} {request.method}"
+        output = scene.OutputVolume(outputVolume, ct, name)
         snapshots = scene.Snapshots(f"{name} snapshots") if request.keepSnapshots else None
-        return Run(folder, jobs, output, snapshots, self.newTransport, onChanged)
+        return Run(folder, jobs, output, snapshots, self.newTransport, onChanged, scanOutput)
+
+    def _newSimulation(self, folder, request, inputVolume, onChanged):
+        scanOutput, job = self._simulation(folder, request, inputVolume)
+        return Run(folder, [job], None, None, self.newTransport, onChanged, scanOutput)
+
+    def _simulation(self, folder, request, inputVolume):
+        """Where the simulated scan goes, and the job that makes it."""
+        scene.exportVolume(inputVolume, f"{folder}/ct.nrrd")
+        name = _("{name} scan, {views} views").format(name=inputVolume.GetName(), views=request.views)
+        scanOutput = OutputScan(self.scanFolders, inputVolume, name, _simulationText(request, inputVolume))
+        return scanOutput, (_("Simulating the scan"), request.simulateJob("../ct.nrrd", str(scanOutput.folder)))
+
+    def _inputs(self, request, inputVolume, scanVolume, scanOutput):
+        """The CT, the grid of the result (None = about the isocentre), and the scan's path, as far as they are known."""
+        if request.source is Source.FOLDER:
+            return None, None, request.scanFolder
+        if request.source is Source.SIMULATE:
+            folder = scanOutput.folder if scanOutput else self.scanFolders.folderOf(scanVolume)
+            return inputVolume, scene.gridOf(inputVolume), str(folder)
+        return ctOf(scanVolume), gridOfScan(scanVolume), str(self.scanFolders.folderOf(scanVolume))
+
+
+def _simulationText(request, ct):
+    """What a simulation is asked for, CT included, as a text that is another for another scan."""
+    job = request.simulateJob("", "")
+    voxels = hashlib.blake2b(slicer.util.arrayFromVolume(ct).data, digest_size=16).hexdigest()
+    return json.dumps(job | {"ct": voxels, "grid": scene.gridOf(ct)}, sort_keys=True)
 
 
 def stopAtQuit(logic):

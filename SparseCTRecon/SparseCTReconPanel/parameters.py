@@ -17,8 +17,9 @@ DEVICES = ["auto", "cpu", "cuda"]
 class SparseCTReconParameterNode:
     """
     inputVolume - The CT that a scan is simulated from.
-    source, scanFolder - Where the projections come from: simulated, or read.
+    source, scanVolume, scanFolder - Where the projections come from: simulated, a scan in the scene, or one on disk.
     preset, views, arc, photons, seed - The simulated scan; arc in degrees.
+    ownDetector, columns, rows, pixelSize, offset - Its detector where it is not the machine's; lengths in mm.
     method, methodPreset - The method and one of its presets; none = its first one.
     voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
     outputVolume - The volume that will hold the result; none = a new one.
@@ -27,11 +28,17 @@ class SparseCTReconParameterNode:
 
     inputVolume: vtkMRMLScalarVolumeNode
     source: Source = Source.SIMULATE
+    scanVolume: vtkMRMLScalarVolumeNode
     scanFolder: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = "linac"
     views: Annotated[int, WithinRange(1, 2000)] = 50
     arc: Annotated[float, WithinRange(0, 360)] = 0.0
     photons: Annotated[float, WithinRange(0, 1e9)] = 1e5
+    ownDetector: bool = False
+    columns: Annotated[int, WithinRange(1, 4096)] = 256
+    rows: Annotated[int, WithinRange(1, 4096)] = 256
+    pixelSize: Annotated[float, WithinRange(0.01, 20)] = 1.6
+    offset: Annotated[float, WithinRange(-1000, 1000)] = 0.0
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     method: Annotated[str, Choice(methods.names())] = "fdk"
     methodPreset: str = ""

@@ -3,20 +3,27 @@
 import enum
 import json
 import os
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
+
+from SparseCTReconLib.geometry import PRESETS
+
+from .machine import machineDefaults, plannedGeometry
+from .scan_node import geometryOf, isScan
 
 
 class Source(enum.Enum):
     """Where the projections come from."""
 
     SIMULATE = "simulate"
+    SCENE = "scene"
     FOLDER = "folder"
 
     def label(self):
-        return {"simulate": _("Simulate from a CT"), "folder": _("Read a scan")}[self.value]
+        return {"simulate": _("Simulate from a CT"), "scene": _("A scan in the scene"), "folder": _("A scan on disk")}[self.value]
 
 
 @dataclass(frozen=True)
@@ -26,17 +33,23 @@ class Request:
     Parameters
     ----------
     source : Source
-        Projections simulated from a CT, or read from `scanFolder`.
+        Projections simulated from a CT, those of a scan in the scene, or read from `scanFolder`.
     scanFolder : str
         Scan folder, or any file that a reader of the library recognises.
     preset : str
         Machine to simulate.
     views : int
-        Number of projections.
+        Number of projections; of a scan in the scene what it has.
     arc : float
         Length of the orbit in degrees; 0 = the preset's.
     photons : float
         Photons per detector pixel without an object; 0 = no noise.
+    columns, rows : int
+        Pixels of the simulated detector; 0 = the preset's.
+    pixelSize : float
+        Their edge in mm; 0 = the preset's.
+    offset : float or None
+        Lateral displacement of the detector in mm; None = the preset's.
     seed : int
         Seed of the noise in a simulated scan.
     method : str
@@ -59,6 +72,10 @@ class Request:
     views: int = 50
     arc: float = 0.0
     photons: float = 1e5
+    columns: int = 0
+    rows: int = 0
+    pixelSize: float = 0.0
+    offset: float | None = None
     seed: int = 0
     method: str = "fdk"
     methodPreset: str = ""
@@ -69,28 +86,61 @@ class Request:
 
     @classmethod
     def fromParameterNode(cls, parameterNode):
-        return cls(**{field.name: getattr(parameterNode, field.name) for field in fields(cls)})
+        request = cls(**{field.name: getattr(parameterNode, field.name) for field in fields(cls)})
+        if not parameterNode.ownDetector:
+            request = replace(request, columns=0, rows=0, pixelSize=0.0, offset=None)
+        if request.source is Source.SCENE and parameterNode.scanVolume:
+            with suppress(ValueError):
+                request = replace(request, views=geometryOf(parameterNode.scanVolume).views)
+        return request
 
-    def isValid(self, inputVolume):
+    def isValid(self, inputVolume, scanVolume=None):
         """Return (True, "") or (False, why not, in one sentence)."""
-        if self.source is Source.FOLDER:
-            return _scanFolderIsValid(self.scanFolder)
-        if inputVolume is None:
-            return False, _("Select a CT volume to simulate a scan from, or read a scan.")
-        image = inputVolume.GetImageData()
-        if image is None or image.GetNumberOfPoints() == 0:
-            return False, _("{name} has no voxels: load it, or select another volume.").format(name=inputVolume.GetName())
-        if min(image.GetDimensions()) < 2:
-            return False, _("{name} is a single slice: select a volume.").format(name=inputVolume.GetName())
+        try:
+            if self.source is Source.SIMULATE:
+                self._checkSimulation(inputVolume)
+            elif self.source is Source.SCENE:
+                _checkScan(scanVolume)
+            else:
+                _checkScanFolder(self.scanFolder)
+        except ValueError as error:
+            return False, str(error)
         return True, ""
 
+    def _checkSimulation(self, inputVolume):
+        if inputVolume is None:
+            raise ValueError(_("Select a CT volume to simulate a scan from, or read a scan."))
+        name = inputVolume.GetName()
+        if isScan(inputVolume):
+            raise ValueError(_("{name} is a scan: select the CT, or choose the scan as the source.").format(name=name))
+        image = inputVolume.GetImageData()
+        if image is None or image.GetNumberOfPoints() == 0:
+            raise ValueError(_("{name} has no voxels: load it, or select another volume.").format(name=name))
+        if min(image.GetDimensions()) < 2:
+            raise ValueError(_("{name} is a single slice: select a volume.").format(name=name))
+        plannedGeometry(self, inputVolume)
+
+    def geometryChanges(self):
+        """What differs from the preset's geometry, as a simulation job has it."""
+        if self.preset not in PRESETS:
+            return {}
+        columns, rows, *_others = machineDefaults(self.preset)
+        changes = {}
+        if self.arc > 0:
+            changes["arc_deg"] = self.arc
+        if self.columns or self.rows:
+            changes["detector_shape"] = [self.rows or rows, self.columns or columns]
+        if self.pixelSize:
+            changes["pixel_mm"] = [self.pixelSize] * 2
+        if self.offset is not None:
+            changes["offset_mm"] = [self.offset, 0.0]
+        return changes
+
     def simulateJob(self, ct, output):
-        """The job.json of the simulation; `ct` and `output` are relative to the job's folder."""
+        """The job.json of the simulation; a relative `ct` or `output` begins at the job's folder."""
         job = {"task": "simulate", "ct": ct, "output": output, "views": self.views, "preset": self.preset, "seed": self.seed}
         job["photons"] = self.photons if self.photons > 0 else None
-        if self.arc > 0:
-            job["arc_deg"] = self.arc
-        return job
+        return job | self.geometryChanges()
 
     def reconstructJob(self, scan, output, grid):
         """The job.json of the reconstruction. `grid` is a Grid as a dict, or None: about the isocentre."""
@@ -112,12 +162,17 @@ class Request:
         return job
 
 
-def _scanFolderIsValid(path):
+def _checkScan(scanVolume):
+    if scanVolume is None:
+        raise ValueError(_("Choose a scan of the scene, simulate one, or load one."))
+    geometryOf(scanVolume)
+
+
+def _checkScanFolder(path):
     if not path.strip():
-        return False, _("Choose the folder of the scan.")
-    if not os.path.exists(path):
-        return False, _("There is no {path}: choose the folder of a scan.").format(path=path)
-    return True, ""
+        raise ValueError(_("Choose the folder of the scan."))
+    if not os.path.exists(os.path.expanduser(path)):
+        raise ValueError(_("There is no {path}: choose the folder of a scan.").format(path=path))
 
 
 def writeJob(job, folder):

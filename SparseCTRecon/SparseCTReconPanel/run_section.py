@@ -35,7 +35,7 @@ class RunSection(Section):
             raise RuntimeError(_("The Python packages that the reconstruction needs were not installed."))
         self.ui.logText.clear()
         request = Request.fromParameterNode(parameters)
-        logic.start(parameters.inputVolume, parameters.outputVolume, request, self.panel.onRunChanged)
+        logic.start(parameters.inputVolume, parameters.outputVolume, request, self.panel.onRunChanged, parameters.scanVolume)
 
     def onRunChanged(self, run):
         for line in run.takeLog():
@@ -71,7 +71,7 @@ class RunSection(Section):
         button.text = _("Apply")
         if not self.parameters:
             return
-        valid, reason = Request.fromParameterNode(self.parameters).isValid(self.parameters.inputVolume)
+        valid, reason = Request.fromParameterNode(self.parameters).isValid(self.parameters.inputVolume, self.parameters.scanVolume)
         button.enabled = valid
         button.toolTip = _("Reconstruct a volume in a background process.") if valid else reason
 

@@ -31,6 +31,5 @@ class ScanSection(Section):
             widget.setVisible(not simulated)
 
     def onRunChanged(self, run):
-        if run.state is JobState.DONE and run.scanFolder and self.parameters:
-            # Ready for another method on the very same projections.
-            self.parameters.scanFolder = str(run.scanFolder)
+        if run.state is JobState.DONE and run.scanNode and self.parameters:
+            self.parameters.scanVolume = run.scanNode

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from SparseCTReconLib import formats
+from SparseCTReconLib.geometry import PRESETS, Geometry
 from SparseCTReconLib.grid import Grid, Volume
 from SparseCTReconLib.jobs.events import encode
 from SparseCTReconLib.jobs.spec import read_spec
 from SparseCTReconLib.jobs.transport import Poll
+from SparseCTReconLib.scan import Scan
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Script:
     previews : int
         How many it writes.
     ending : str
-        "done", "error", "dies", or "waits" for being cancelled.
+        "done", "error", "dies", or "waits" for being cancelled, "waits in the simulation" already.
     voxels : callable
         From a shape (z, y, x) and how far it is (0..1) to the volume.
     jobs : list of dict
@@ -40,6 +42,15 @@ class Script:
     jobs: list = field(default_factory=list)
     warning: str = ""
     killed: bool = False
+
+
+def small_scan(preset="linac", views=6, **provenance) -> Scan:
+    """A scan with few pixels: those of view n are n."""
+    machine = PRESETS[preset]
+    pixel = np.multiply(machine["detector_shape"], machine["pixel_mm"]) / (6, 8)
+    geometry = Geometry.preset(preset, views, detector_shape=(6, 8), pixel_mm=tuple(pixel), isocentre_mm=(1.0, -2.0, 3.0))
+    projections = np.broadcast_to(np.arange(views, dtype=np.float32)[:, None, None], (views, 6, 8))
+    return Scan(projections, geometry, 1e5, 0.02, provenance)
 
 
 class ActingWorker:
@@ -72,7 +83,9 @@ class ActingWorker:
     def _simulate(self, spec) -> Iterator[bytes]:
         yield encode("started", task="simulate")
         yield encode("progress", step=1, steps=2, fraction=0.5, elapsed_s=1, remaining_s=1)
-        Path(spec.output).mkdir()
+        while self._script.ending == "waits in the simulation":
+            yield encode("heartbeat")
+        formats.write_scan(small_scan(spec.preset, spec.views, seed=spec.seed), spec.output)
         self._exit_code = 0
         yield encode("done", path=spec.output, summary={})
 

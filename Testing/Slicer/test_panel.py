@@ -54,7 +54,7 @@ def test_a_volume_without_voxels_is_refused_by_name(panel, slicer):
 
 
 def test_reading_a_scan_asks_for_its_folder_instead_of_a_ct(panel, tmp_path):
-    panel.ui.sourceComboBox.currentIndex = 1
+    panel.ui.sourceComboBox.currentIndex = 2
     assert panel.ui.scanFolderEdit.visible
     assert not panel.ui.inputSelector.visible
     assert not panel.ui.simulationButton.visible
@@ -115,7 +115,7 @@ def test_the_panel_says_what_the_evidence_recommends_for_the_number_of_views(pan
     assert panel.ui.evidenceLabel.text.startswith("Best for 20 views in 5 s on CPU: fdk, 22.0 dB")
     panel.ui.viewsSpinBox.value = 400
     assert panel.ui.evidenceLabel.text == "No evidence for 400 views: the nearest number that was measured is 50."
-    panel.ui.sourceComboBox.currentIndex = 1
+    panel.ui.sourceComboBox.currentIndex = 2
     assert not panel.ui.evidenceLabel.visible
     (tmp_path / "geometry.xml").write_text(
         "<RTKThreeDCircularGeometry>" + "<Projection>x</Projection>" * 48 + "</RTKThreeDCircularGeometry>"

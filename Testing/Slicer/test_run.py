@@ -52,7 +52,7 @@ def test_the_jobs_of_a_run_are_jobs_that_the_worker_takes(ct, logic, actor, fini
 def test_a_preset_of_the_method_is_an_option_of_the_job(ct, logic, actor, finished):
     finished(logic.start(ct, method="naf", methodPreset="paper"))
     finished(logic.start(ct, method="naf"))
-    _, first, _, second = (parse_spec(job) for job in actor.jobs)
+    first, second = (parse_spec(job) for job in actor.jobs if job["task"] == "reconstruct")
     assert first.options == {"preset": "paper"} and second.options == {}
 
 
@@ -232,21 +232,6 @@ def test_closing_the_scene_stops_the_run_and_says_so(slicer, ct, logic, actor, u
     assert "scene was closed" in run.message
     assert actor.killed
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
-
-
-def test_a_simulated_scan_stays_for_the_next_method(ct, logic, actor, finished):
-    run = finished(logic.start(ct))
-    assert run.scanFolder.is_dir()
-    assert [path.name for path in run.folder.iterdir()] == ["scan"]
-    again = finished(logic.start(scanFolder=str(run.scanFolder), method="cgls"))
-    assert again.state is JobState.DONE
-    assert actor.jobs[-1]["scan"] == str(run.scanFolder)
-
-
-def test_simulated_scans_go_when_the_logic_is_done(ct, logic, actor, finished):
-    run = finished(logic.start(ct))
-    logic.stopAll("Slicer was closed.")
-    assert not run.folder.exists()
 
 
 def test_a_preview_that_cannot_be_read_is_logged_and_the_run_goes_on(ct, logic, actor, finished, monkeypatch):

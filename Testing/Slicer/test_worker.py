@@ -117,4 +117,4 @@ def test_the_panel_brings_a_reconstruction_of_a_real_worker_into_the_scene(panel
     assert panel.run.state is JobState.DONE
     assert slicer.util.getNode("Oblique CT fdk")
     assert panel.ui.logText.toPlainText().strip()
-    assert panel.parameterNode.scanFolder == str(panel.run.scanFolder)
+    assert panel.parameterNode.scanVolume is panel.run.scanNode
