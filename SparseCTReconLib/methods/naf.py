@@ -7,6 +7,7 @@ ADMM-TV, so that the recommended preset begins with that, lets a network restore
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -29,6 +30,8 @@ from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, State, option, require_more
 from .starting_volume import StartingVolume
+
+log = logging.getLogger("SparseCTReconLib.naf")
 
 STEPS_PER_STATE = 10
 COARSEST = 16
@@ -162,6 +165,8 @@ class Run:
         restored = options.restoration is not False
         self.start = StartingVolume(scan, grid, restored) if options.start == "admm-tv" else None
         self.passes = self.start.passes if self.start else 0
+        if self.start and device != "cpu":
+            log.info("ADMM-TV and the network that restores its volume run on the cpu, the field on %s", device)
         self.steps = self.passes + -(-options.iterations // STEPS_PER_STATE)
         self.field, self.pretrained = self._fresh_field()
 
