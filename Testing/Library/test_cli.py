@@ -329,6 +329,7 @@ def test_methods_are_listed_with_every_option_for_people_and_machines(capsys, pl
         "unit": "steps",
         "help": "steps to do",
         "optional": False,
+        "advanced": False,
         "minimum": 1,
         "maximum": 10_000,
     }
