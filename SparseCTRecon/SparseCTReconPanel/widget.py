@@ -9,12 +9,13 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
+from .about_section import AboutSection
 from .logic import SparseCTReconLogic, stopAtQuit
 from .method_section import MethodSection
 from .run_section import RunSection
 from .scan_section import ScanSection
 
-SECTIONS = (ScanSection, MethodSection, RunSection)
+SECTIONS = (ScanSection, MethodSection, RunSection, AboutSection)
 
 
 class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -33,12 +33,14 @@ class Application(pythonqt.Dialect, QtWidgets.QApplication):
 
     temporaryPath = QtCore.Property(str, lambda self: self.__dict__["_folder"])
     applicationName = QtCore.Property(str, lambda self: "SparseCTRecon test host")
+    majorVersion = QtCore.Property(int, lambda self: 5)
+    minorVersion = QtCore.Property(int, lambda self: 12)
 
     def testingEnabled(self):
         return True
 
     def layoutManager(self):
-        return None
+        return self.__dict__.get("_layout_manager")  # none, as without a main window; a test may put one in, see layout.py
 
     def moduleManager(self):
         return self.__dict__["_module_manager"]
@@ -56,6 +58,7 @@ class Host:
         self.errors: list[str] = []
         self.qt = pythonqt.install()
         self.app = QtWidgets.QApplication.instance() or Application(["host"])
+        QtCore.QCoreApplication.setApplicationVersion("5.12.3-2026-07-22")
         self.app.__dict__["_folder"] = self.folder
         self.app.__dict__["_module_manager"] = _ModuleManager()
         widgets.install()
@@ -100,6 +103,17 @@ class Host:
 
     def process_events(self) -> None:
         self.app.processEvents()
+
+    def show_views(self):
+        """Go on with a layout manager, which is returned, as Slicer does with a main window."""
+        from .layout import LayoutManager
+
+        made = self.app.__dict__["_layout_manager"] = LayoutManager(self.scene.mrml, self.scene.application_logic)
+        return made
+
+    def hide_views(self) -> None:
+        """Go on without a layout manager."""
+        self.app.__dict__.pop("_layout_manager").close()
 
     def clear(self) -> None:
         """Close the scene and forget the errors shown."""

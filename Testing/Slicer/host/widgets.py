@@ -25,6 +25,8 @@ def _property(kind, name, default):
 
 
 class ctkCollapsibleButton(Dialect, QtWidgets.QGroupBox):
+    contentsCollapsed = QtCore.Signal(bool)
+
     def __init__(self, parent=None):
         super().__init__(parent)
         self.__dict__["_collapsed"] = False
@@ -35,8 +37,11 @@ class ctkCollapsibleButton(Dialect, QtWidgets.QGroupBox):
         self._refresh()
 
     def _put_collapsed(self, collapsed):
+        changed = self.__dict__["_collapsed"] != collapsed
         self.__dict__["_collapsed"] = collapsed
         self._refresh()
+        if changed:
+            self.contentsCollapsed.emit(collapsed)
 
     def _refresh(self):
         collapsed = self.__dict__["_collapsed"]
@@ -75,6 +80,7 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
         self._scene = None
         self._id = None
         self._observations = []
+        self._attributes = {}
         QtWidgets.QWidget.setSizePolicy(self, QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
         self.activated.connect(self._chosen)
         self.destroyed.connect(lambda *_: self._unobserve())
@@ -86,6 +92,18 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
             events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent)
             self._observations = [(scene, scene.AddObserver(event, lambda *_: self._refresh())) for event in events]
         self._refresh()
+
+    def addAttribute(self, node_type, name, value=None):
+        """Show only those nodes of a type that have an attribute, with a value if one is given."""
+        self._attributes[node_type] = (name, value)
+        self.setMRMLScene(self._scene)
+
+    def _shown(self, node):
+        name, value = self._attributes.get(node.GetClassName(), (None, None))
+        if name and self._scene is not None and not any(observed is node for observed, _ in self._observations):
+            self._observations.append((node, node.AddObserver("ModifiedEvent", lambda *_: self._refresh())))
+        found = node.GetAttribute(name) if name else None
+        return not node.GetHideFromEditors() and (name is None or (found is not None and value in (None, found)))
 
     def currentNode(self):
         return self._scene.GetNodeByID(self._id) if self._scene is not None and self._id else None
@@ -117,7 +135,7 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
         if self._scene is None:
             return
         nodes = [node for kind in self.nodeTypes for node in slicer.util.getNodesByClass(kind, self._scene)]
-        nodes = [node for node in nodes if not node.GetHideFromEditors()]
+        nodes = [node for node in nodes if self._shown(node)]
         gone = self._id is not None and self._id not in [node.GetID() for node in nodes]
         if gone:
             self._id = None
