@@ -81,6 +81,12 @@ class Pair:
     within: np.ndarray
     grid: Grid
 
+    def with_image(self, recon: Volume) -> Pair:
+        """The same reference beside another reconstruction on the same grid."""
+        image = in_hu(recon)
+        check_finite(image, "reconstruction")
+        return Pair(np.where(self.within, image, np.float32(AIR_HU)), self.truth, self.within, self.grid)
+
     @property
     def whole(self) -> bool:
         """Whether the reference reaches everywhere."""

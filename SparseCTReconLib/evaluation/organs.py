@@ -1,7 +1,7 @@
 """Two label maps, label by label: overlap and distances between surfaces.
 
 Dice = 2 |A & B| / (|A| + |B|). The surface of a structure is its voxels less those whose six neighbours belong to it too; outside the
-volume nothing does. Distances are between centres of surface voxels, in mm. ASSD is the mean over both surfaces' distances to the other one;
+volume nothing does. Distances are between centres of surface voxels, in mm. ASSD is the mean of both surfaces' distances to the other;
 HD95 the larger of the two directions' 95th percentiles.
 """
 
@@ -16,9 +16,9 @@ from ..grid import Grid
 from ..machine import cores
 
 CONVENTION = (
-    "Organs: Dice of the two masks; surface = mask less its erosion by the six neighbours; ASSD = mean distance of both surfaces' voxels to "
-    "the other surface in mm, pooled; HD95 = the larger of the two directed 95th percentiles in mm. Where one is empty: Dice 0, distances "
-    "undefined; where both are: all undefined. Cut: touches the border of the volume or of the field of view"
+    "Organs: Dice of the two masks; surface = mask less its erosion by the six neighbours; ASSD = mean distance of both surfaces' voxels "
+    "to the other surface in mm, pooled; HD95 = the larger of the two directed 95th percentiles in mm. Where one is empty: Dice 0, "
+    "distances undefined; where both are: all undefined. Cut: touches the border of the volume or of the field of view"
 )
 FIGURES = ("dice", "assd_mm", "hd95_mm")
 _TOLERANCE_MM = 0.05

@@ -14,9 +14,9 @@ import numpy as np
 from .compare import Pair
 
 CONVENTION = (
-    "Tissues: voxels by their HU, at least the lower and below the upper bound: air < -900, lung -900 to -500 (Gattinoni 2001), fat -190 to "
-    "-30, soft tissue -30 to 150 (Aubrey 2014), bone (and contrast agent) >= 150; from -500 to -190 none. Dice of the two masks; mean HU "
-    "and HU error (reconstruction - reference) over the reference's mask"
+    "Tissues: voxels by their HU, at least the lower and below the upper bound: air < -900, lung -900 to -500 (Gattinoni 2001), fat -190 "
+    "to -30, soft tissue -30 to 150 (Aubrey 2014), bone (and contrast agent) >= 150; from -500 to -190 none. Dice of the two masks; mean "
+    "HU and HU error (reconstruction - reference) over the reference's mask"
 )
 
 
