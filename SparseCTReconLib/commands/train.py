@@ -85,7 +85,7 @@ def train_restoration(
         raise InputError("nothing to train on: give at least one CT, one pair and one step", "bad-arguments")
     _check_seed(seed)
     check_place(out)
-    network, weights = restoration.load(absolute(start)) if start else (None, None)
+    network, weights = restoration.load(absolute(start) if start else restoration.NONE)
     volumes = [_finite(formats.read_ct(absolute(ct)), ct) for ct in cts]
     made = list(_watched((make_pair(volumes, seed + number) for number in range(pairs)), pairs, "pairs", "train restoration", console))
     training = Restoration(made, steps, seed=seed, network=network)

@@ -82,7 +82,7 @@ def tables_of(options: Mapping, grid: Grid) -> HashGrid:
 def _naf(grid: Grid, options: Mapping) -> float:
     tables = tables_of(options, grid)
     batch = batch_bytes(grid, options["rays"], options["sample_spacing"], tables.channels)
-    restores = options["start"] != "nothing" and options["restoration"] is not False
+    restores = options["start"] != "nothing" and options["restoration"] != "none"
     return tables.training_bytes() + max(batch, 4.0 * RESTORING_VOLUMES * voxels(grid) * restores)
 
 

@@ -26,6 +26,7 @@ from ..fields.head import Head
 from ..fields.networks import HashNetwork
 from ..fields.ray_training import Measurements, RayTraining
 from ..fields.rays import UnitCube
+from ..networks import restoration
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
 from .base import Method, MethodOptions, State, option, require_more
@@ -55,7 +56,9 @@ class NAFOptions(MethodOptions):
     start: Literal["admm-tv", "nothing"] = option(
         "admm-tv", "", "What the field is added to; from nothing it learns all, as in the papers."
     )
-    restoration: bool | None = option(None, "", "start=admm-tv: let the pretrained network restore its volume. Default on.")
+    restoration: str = option(
+        restoration.SHIPPED, "", "start=admm-tv: network that restores its volume: shipped, none, or a file of train restoration."
+    )
     iterations: int = option(100, "steps", "Steps of training.", ge=STEPS_PER_STATE, le=10_000_000)
     loss: Literal["filtered", "squares", "l1"] = option(
         "filtered", "", "Of the rays: ramp-filtered squares, squares, or absolute values.", advanced=True
@@ -90,7 +93,7 @@ class NAFOptions(MethodOptions):
     def _no_contradiction(self):
         if self.start != "nothing" and self.mci != mci.NONE:
             raise ValueError("mci starts a field that learns all from the rays: give start=nothing, or leave mci out")
-        if self.start == "nothing" and self.restoration:
+        if self.start == "nothing" and self.restoration not in (restoration.SHIPPED, restoration.NONE):
             raise ValueError("restoration works on ADMM-TV's volume: give start=admm-tv, or leave restoration out")
         if 0 < self.finest < COARSEST:
             raise ValueError(f"the coarsest level has {COARSEST} cells: give finest as many or more, or 0")
@@ -162,8 +165,7 @@ class Run:
     def __init__(self, scan, grid, options: NAFOptions, device: str):
         self.scan, self.grid, self.options, self.device = scan, grid, options, device
         self.cube, self.spent, self.spent_before = UnitCube(grid), 0.0, 0.0
-        restored = options.restoration is not False
-        self.start = StartingVolume(scan, grid, restored) if options.start == "admm-tv" else None
+        self.start = StartingVolume(scan, grid, options.restoration) if options.start == "admm-tv" else None
         self.passes = self.start.passes if self.start else 0
         if self.start and device != "cpu":
             log.info("ADMM-TV and the network that restores its volume run on the cpu, the field on %s", device)

@@ -34,20 +34,20 @@ class StartingVolume:
     ----------
     scan, grid
         As `Method.run` takes them.
-    restored : bool
-        Whether the network is asked.
+    network : str
+        As `networks.restoration.load` takes it.
     """
 
-    def __init__(self, scan, grid, restored: bool):
+    def __init__(self, scan, grid, network: str):
         self.mu_water, self.neighbour = scan.mu_water, neighbour_weight(scan, grid)
         few = scan.views < FEW * max(grid.size)
         options = ADMMTVOptions(reweightings=2 if few else 0)
         self.solver = Solver(scan, grid, options)
         turns = options.turns(scan.views)
-        repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * restored
+        self.network, self.weights = restoration.load(network)
+        repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * bool(self.network)
         self.turns = [turns[0], *repair]
         self.reweights = few
-        self.network, self.weights = restoration.load() if restored else (None, None)
 
     @property
     def passes(self) -> int:

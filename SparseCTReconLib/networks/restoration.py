@@ -7,6 +7,8 @@ normalisation, so that the network sees attenuation as it is, and the last layer
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ FACTOR = 8
 """Voxels along each axis must be a multiple of this; `restore` pads."""
 
 WEIGHTS = "Weights/restoration.safetensors"
+SHIPPED, NONE = "shipped", "none"
 FORMAT = "SparseCTRecon restoration 1"
 
 
@@ -93,15 +96,23 @@ def restore(network: RestorationNetwork, mu: np.ndarray, mu_water: float) -> np.
     return np.maximum(restored[:nz, :ny, :nx], 0) * np.float32(mu_water)
 
 
-def load(path=None) -> tuple[RestorationNetwork, WeightFile]:
-    """The network with pretrained weights, by default those of the library, and their file.
+def load(choice="shipped") -> tuple[RestorationNetwork, WeightFile] | tuple[None, None]:
+    """The network with pretrained weights, and their file.
+
+    Parameters
+    ----------
+    choice : str or Path
+        "shipped" for those of the library, a file, or "none".
 
     Raises
     ------
     InputError
         For a file that is missing, damaged, or holds something else.
     """
-    file = weight_files.read(path or resources.find(WEIGHTS), FORMAT, "weights of the restoration network")
+    if choice == NONE:
+        return None, None
+    path = resources.find(WEIGHTS) if choice == SHIPPED else Path(choice).expanduser()
+    file = weight_files.read(path, FORMAT, "weights of the restoration network")
     network = RestorationNetwork(tuple(file.card["widths"]))
     network.load_state_dict({name: torch.from_numpy(array).float() for name, array in file.arrays.items()})
     return network.eval().to(memory_format=torch.channels_last_3d), file

@@ -79,7 +79,7 @@ def test_the_rays_of_a_step_count_and_can_be_fewer():
 def test_the_restoring_network_counts_where_it_is_asked():
     naf, grid = methods.get("naf"), Grid.centred((300, 300, 300), (1, 1, 1))
     with_it, without, alone = (
-        naf.memory_bytes(grid, scan_of(10), naf.Options(**options)) for options in ({}, {"restoration": False}, {"start": "nothing"})
+        naf.memory_bytes(grid, scan_of(10), naf.Options(**options)) for options in ({}, {"restoration": "none"}, {"start": "nothing"})
     )
     assert with_it > without + 10 * 4 * 300**3 and without == alone
 

@@ -49,7 +49,7 @@ def test_recommended_it_is_no_worse_than_the_volume_that_it_starts_from(head):
 def test_the_field_alone_loses_nothing_of_the_volume_it_is_added_to(head):
     scan, grid, truth = head
     errors = []
-    for state in prepare(scan, "naf", grid, options={"restoration": False}).states():
+    for state in prepare(scan, "naf", grid, options={"restoration": "none"}).states():
         if state.stage == "training the field" or state.step == 50:
             errors.append(psnr(50_000 * state.volume() - 1000, truth))
     assert len(errors) >= 10 and min(errors) > errors[0] - 0.1
@@ -92,7 +92,13 @@ def test_the_mask_comes_after_its_step(tiny, monkeypatch):
 
 @pytest.mark.parametrize(
     "contradiction",
-    [{"mci": "head"}, {"start": "admm-tv", "mci": "auto"}, {"start": "nothing", "restoration": True}, {"start": "fdk"}, {"finest": 15}],
+    [
+        {"mci": "head"},
+        {"start": "admm-tv", "mci": "auto"},
+        {"start": "nothing", "restoration": "mine.safetensors"},
+        {"start": "fdk"},
+        {"finest": 15},
+    ],
 )
 def test_options_that_contradict_each_other_are_refused(contradiction):
     with pytest.raises(InputError):
@@ -107,15 +113,18 @@ def said(scan, grid, steps, **options):
     return attributes["SparseCTRecon.weights"], attributes.get("SparseCTRecon.field_backend")
 
 
-def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny):
+def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny, tmp_path):
     short = {"iterations": 10, "levels": 4, "hidden": 16}
     network = restoration.load()[1].source
     assert "restoration (sha256 " in network
-    turn = StartingVolume(*tiny, True).turns[0]
+    turn = StartingVolume(*tiny, "shipped").turns[0]
     assert said(*tiny, turn, **short) == ("", None)
     assert said(*tiny, turn + 1, **short) == (network, None)
     assert said(*tiny, None, **short) == (network, "numba")
-    assert said(*tiny, None, restoration=False, **short) == ("", "numba")
+    assert said(*tiny, None, restoration="none", **short) == ("", "numba")
+    own = tmp_path / "mine.safetensors"
+    restoration.save(restoration.RestorationNetwork((8, 8, 8)), own, {})
+    assert said(*tiny, None, restoration=str(own), **short)[0].startswith("mine (sha256 ")
     alone = {"start": "nothing", "iterations": 10}
     assert said(*tiny, None, **alone) == ("", "numba")
     assert said(*tiny, None, mci="abdomen", **alone) == (mci.load("abdomen", Head(16, 32)).source, "numba")
