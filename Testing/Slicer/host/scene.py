@@ -79,6 +79,7 @@ class Scene:
     def _begin_again(self):
         self._items.clear()
         self._add_views()
+        self._logics["Colors"].AddDefaultColorNodes()
 
     def _add_views(self):
         for name in ("Red", "Green", "Yellow"):
@@ -99,7 +100,7 @@ class Scene:
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.mrml)
         for node_id in [one for one in self._items if not self.mrml.GetNodeByID(one)]:
             item = self._items.pop(node_id)
-            if not self.mrml.IsClosing():
+            if item and not self.mrml.IsClosing():
                 hierarchy.RemoveItem(item, False, False)
 
     def close(self):
