@@ -14,10 +14,18 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 from SparseCTReconPanel.logic import SparseCTReconLogic
 from SparseCTReconPanel.parameters import SparseCTReconParameterNode
+from SparseCTReconPanel.reader import SparseCTReconFileReader
 from SparseCTReconPanel.sampledata import registerSampleData
 from SparseCTReconPanel.widget import SparseCTReconWidget
 
-__all__ = ["SparseCTRecon", "SparseCTReconLogic", "SparseCTReconParameterNode", "SparseCTReconTest", "SparseCTReconWidget"]
+__all__ = [
+    "SparseCTRecon",
+    "SparseCTReconFileReader",
+    "SparseCTReconLogic",
+    "SparseCTReconParameterNode",
+    "SparseCTReconTest",
+    "SparseCTReconWidget",
+]
 
 
 class SparseCTRecon(ScriptedLoadableModule):

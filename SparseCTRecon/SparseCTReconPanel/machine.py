@@ -40,6 +40,17 @@ def _geometry(preset, views, isocentre, changes):
     return geometry
 
 
+def sameGeometry(one, other):
+    """Whether two geometries have the same poses and pixels, to a micrometre."""
+    import numpy as np
+
+    if one is other:
+        return True
+    if (one.views, one.detector_shape) != (other.views, other.detector_shape) or not np.allclose(one.pixel_mm, other.pixel_mm):
+        return False
+    return all(np.allclose(getattr(one, name), getattr(other, name), rtol=0, atol=1e-3) for name in ("source", "detector", "u", "v"))
+
+
 def machineDefaults(preset):
     """(columns, rows, pixel in mm, lateral offset in mm, arc in degrees) of a machine."""
     machine = PRESETS[preset]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zlib
 from functools import lru_cache
 
@@ -38,7 +39,10 @@ def scanNodes():
 
 def createScanNode(scan, name):
     """Add a node for a SparseCTReconLib.Scan to the scene; row and column of its slices are those of the detector, k counts the views."""
-    node = slicer.mrmlScene.AddNewNodeByClass(CLASS, slicer.mrmlScene.GenerateUniqueName(name))
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    node.SetAttribute(SCAN, VERSION)  # selectors look for it when the node is added
+    slicer.mrmlScene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     lowest, highest = _grayRange(scan.projections)
     node.GetDisplayNode().SetAutoWindowLevel(False)
@@ -58,6 +62,43 @@ def createScanNode(scan, name):
         node.SetAttribute(PREFIX + key, text)
     node.SetAttribute(PREFIX + "seal", _seal([texts[key] for key in _SEALED]))
     return node
+
+
+def loadScan(path, name=""):
+    """Read a scan folder, or any file that a reader of the library recognises, into a new scan node.
+
+    :raises ValueError: where it cannot be read, in one sentence.
+    """
+    from SparseCTReconLib.formats import read_scan
+
+    path = os.path.abspath(os.path.expanduser(path))
+    try:
+        scan = read_scan(path)
+    except ImportError as error:
+        raise ValueError(
+            _("{path} needs the Python package {package}: press Apply once, which installs it, or reconstruct the file as it lies.").format(
+                path=path, package=error.name
+            )
+        ) from error
+    except MemoryError as error:
+        raise ValueError(_("{path} does not fit into the memory that is free: close other data first.").format(path=path)) from error
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    return createScanNode(scan, name or os.path.basename(folder) or _("Scan"))
+
+
+def saveScan(node, folder):
+    """Write a scan node to a scan folder, which other programs read.
+
+    :raises ValueError: where the node's attributes were edited, or the folder cannot be written, in one sentence.
+    """
+    from SparseCTReconLib.formats import write_scan
+
+    write_scan(scanOf(node), folder)
+
+
+def assumedOf(node):
+    """What was assumed when the scan was read, since its files did not say it; empty for most."""
+    return str(provenanceOf(node).get("assumed", ""))
 
 
 def geometryOf(node):

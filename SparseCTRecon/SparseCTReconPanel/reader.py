@@ -1,0 +1,53 @@
+"""Lets Slicer itself open a scan: "Add data", drag and drop onto the window, and slicer.util.loadNodeFromFile(path, "SparseCTReconScan")."""
+
+from pathlib import Path
+
+import vtk
+from slicer.i18n import tr as _
+
+from .scan_node import loadScan
+
+FILE_TYPE = "SparseCTReconScan"
+_DESCRIPTION, _GEOMETRY = "scan.json", "geometry.xml"
+_HEAD_BYTES = 4096
+
+
+class SparseCTReconFileReader:
+    """Reader plugin; Slicer finds it by its name in the module's file and makes it with the qSlicerScriptedFileReader as its parent."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def description(self):
+        return _("Cone-beam CT scan")
+
+    def fileType(self):
+        return FILE_TYPE
+
+    def extensions(self):
+        return [_("Cone-beam CT scan") + " (*.json *.xml)"]
+
+    def canLoadFileConfidence(self, filePath):
+        """High for the file that stands for a scan folder: its scan.json, or its RTK geometry where there is no scan.json."""
+        path = Path(filePath)
+        if path.name == _DESCRIPTION and _holds(path, b'"SparseCTRecon scan"'):
+            return 0.9
+        alone = path.name == _GEOMETRY and not (path.parent / _DESCRIPTION).exists()
+        return 0.9 if alone and _holds(path, b"<RTKThreeDCircularGeometry") else 0.0
+
+    def load(self, properties):
+        try:
+            node = loadScan(properties["fileName"], properties.get("name", ""))
+        except (ValueError, OSError) as error:
+            self.parent.userMessages().AddMessage(vtk.vtkCommand.ErrorEvent, str(error))
+            return False
+        self.parent.loadedNodes = [node.GetID()]
+        return True
+
+
+def _holds(path, text):
+    try:
+        with open(path, "rb") as file:
+            return text in file.read(_HEAD_BYTES)
+    except OSError:
+        return False
