@@ -24,7 +24,7 @@ class _Encoding(torch.autograd.Function):
         ctx.save_for_backward(points)
         ctx.grid, ctx.shape = grid, table.shape
         out = table.new_zeros(grid.channels, points.shape[1])
-        for level, scale, corners in _levels(points, grid):
+        for level, scale, corners in levels(points, grid):
             for row, weight in corners:
                 out[2 * level : 2 * level + 2] += (scale * weight) * table[row].T
         return out
@@ -33,14 +33,14 @@ class _Encoding(torch.autograd.Function):
     def backward(ctx, gradient):
         (points,) = ctx.saved_tensors
         table_gradient = gradient.new_zeros(ctx.shape)
-        for level, scale, corners in _levels(points, ctx.grid):
+        for level, scale, corners in levels(points, ctx.grid):
             for row, weight in corners:
                 for feature in range(2):
                     table_gradient[:, feature].index_add_(0, row, (scale * weight) * gradient[2 * level + feature])
         return None, table_gradient, None
 
 
-def _levels(points: torch.Tensor, grid: HashGrid) -> Iterator[tuple[int, float, Iterator]]:
+def levels(points: torch.Tensor, grid: HashGrid) -> Iterator[tuple[int, float, Iterator]]:
     """Number, scale and corners of each level."""
     for level, scale in enumerate(grid.scales().tolist()):
         yield level, scale, _corners(points, grid, level)

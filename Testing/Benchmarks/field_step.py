@@ -55,7 +55,7 @@ def parts(points, grid, shape, rng):
 def embedding_bag(points, table, grid):
     """`reference.encode` with one call of embedding_bag for the eight vertices of a level."""
     features = []
-    for _, scale, corners in torch_hash._levels(points, grid):
+    for _, scale, corners in torch_hash.levels(points, grid):
         rows, weights = (torch.stack(found, dim=1) for found in zip(*corners))
         features.append(scale * torch.nn.functional.embedding_bag(rows, table, per_sample_weights=weights, mode="sum").T)
     return torch.cat(features)
