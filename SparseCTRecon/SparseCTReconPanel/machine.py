@@ -78,8 +78,8 @@ def dose(photons, views):
     share = photons * views / (FULL_SCAN[0] * FULL_SCAN[1])
     known = ((0.003, _("Extremely low dose")), (0.03, _("Very low dose")), (0.3, _("Low dose")), (3, _("Usual dose")))
     words = next((words for limit, words in known if share < limit), _("High dose"))
-    return _("{words}: {percent:.2g} % of the photons of a full scan ({views} views).").format(
-        words=words, percent=100 * share, views=FULL_SCAN[0]
+    return _("{words}: {percent} % of the photons of a full scan ({views} views).").format(
+        words=words, percent=f"{100 * share:.2g}" if share < 0.1 else round(100 * share), views=FULL_SCAN[0]
     )
 
 
