@@ -28,11 +28,13 @@ class LineProfile:
     ----------
     chartNode : vtkMRMLPlotChartNode or None
         None once it has been deleted.
+    ownsLine : bool
+        Whether the line goes when the profile is removed.
     """
 
     def __init__(self, volumeNodes, lineNode=None):
         self._volumeIDs = [node.GetID() for node in volumeNodes]
-        self._madeLine = lineNode is None
+        self.ownsLine = lineNode is None
         line = lineNode or _lineThrough(volumeNodes[0])
         self._lineID = line.GetID()
         table = _add("vtkMRMLTableNode", _("Line profile table"))
@@ -81,10 +83,11 @@ class LineProfile:
             self._line.RemoveObserver(self._tag)
             self._tag = None
 
-    def remove(self):
+    def remove(self, keepLine=False):
         """Stop following the line and take the nodes that were made for it out of the scene."""
         self.close()
-        for nodeID in [self._chartID, *self._series.values(), self._tableID, *([self._lineID] if self._madeLine else [])]:
+        line = [self._lineID] if self.ownsLine and not keepLine else []
+        for nodeID in [self._chartID, *self._series.values(), self._tableID, *line]:
             _remove(nodeID)
 
     def _newSeries(self, volumeNode, number):

@@ -1,0 +1,50 @@
+"""A table node in a table widget, with figures as a person reads them."""
+
+import qt
+
+from .compare_tables import textOf
+
+MOST_PIXELS, SCROLL_BAR_PIXELS = 260, 22
+_RIGHT = 0x0002 | 0x0080  # Qt.AlignRight | Qt.AlignVCenter, a number in Qt 5 and Qt 6
+
+
+def showTable(widget, node):
+    """Show the table node (None empties the widget); columns without any figure are left out."""
+    table = node.GetTable() if node else None
+    columns = [table.GetColumn(n) for n in range(table.GetNumberOfColumns())] if table else []
+    columns = [column for column in columns if _says(column)]
+    widget.clear()
+    widget.setColumnCount(len(columns))
+    widget.setRowCount(table.GetNumberOfRows() if table else 0)
+    widget.setHorizontalHeaderLabels([_heading(column) for column in columns])
+    for number, column in enumerate(columns):
+        tip = node.GetColumnDescription(column.GetName())
+        widget.horizontalHeaderItem(number).setToolTip(tip)
+        for row in range(column.GetNumberOfValues()):
+            widget.setItem(row, number, _item(column, row))
+    widget.verticalHeader().setVisible(False)
+    widget.resizeColumnsToContents()
+    widget.resizeRowsToContents()
+    rows = sum(widget.rowHeight(row) for row in range(widget.rowCount))
+    # Asked of the rows: a header's own height is a method in Qt and a property in PythonQt.
+    heading = 2 * widget.rowHeight(0)
+    widget.setFixedHeight(min(MOST_PIXELS, heading + rows + SCROLL_BAR_PIXELS))
+
+
+def _says(column):
+    return not column.IsNumeric() or any(column.GetValue(row) == column.GetValue(row) for row in range(column.GetNumberOfValues()))
+
+
+def _heading(column):
+    """Narrow: the unit below the name."""
+    name, _space, unit = column.GetName().partition(" (")
+    return f"{name}\n({unit}" if unit else name
+
+
+def _item(column, row):
+    value = column.GetValue(row)
+    item = qt.QTableWidgetItem(textOf(value) if column.IsNumeric() else value)
+    if column.IsNumeric():
+        item.setTextAlignment(_RIGHT)
+    item.setToolTip(str(value))
+    return item
