@@ -20,8 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from . import __version__
-from .machine import available_memory_bytes, cores
-from .resources import SAMPLE_CT, cache_root, find, kept
+from .machine import available_memory_bytes, cache_folder, cores
+from .resources import SAMPLE_CT, find, kept
 
 OK, OPTIONAL, WARNING, FAULT = "ok", "optional", "warning", "fault"
 NEEDED = ("numpy", "scipy", "numba", "torch", "pydantic", "safetensors", "SimpleITK", "tyro", "rich", "matplotlib")
@@ -141,9 +141,9 @@ def _nvidia() -> str | None:
 
 def _kernels() -> list[Finding]:
     """Whether the kernels' folder can be written, and whether a projection and its adjoint agree once they are compiled."""
-    place = next(parent for parent in (cache_root(), *cache_root().parents) if parent.exists())
+    place = next(parent for parent in (cache_folder(), *cache_folder().parents) if parent.exists())
     if not os.access(place, os.W_OK):
-        fault = f"the kernels' cache {cache_root()} cannot be written"
+        fault = f"the kernels' cache {cache_folder()} cannot be written"
         return [Finding("kernels", WARNING, fault, "set SPARSECTRECON_CACHE to a folder that can")]
     try:
         error = _adjoint_error()
@@ -176,7 +176,7 @@ def _adjoint_error() -> float:
 
 def _kernel_cache() -> dict:
     files = [file for folder in kept("kernels") for file in folder.rglob("*") if file.is_file()]
-    return {"folder": str(cache_root()), "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 2)}
+    return {"folder": str(cache_folder()), "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 2)}
 
 
 def _memory(free: float | None) -> Finding:

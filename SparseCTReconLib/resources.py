@@ -3,12 +3,11 @@ fetched. Standard library only."""
 
 from __future__ import annotations
 
-import os
-import sys
 import sysconfig
 from pathlib import Path
 
 from .errors import InputError
+from .machine import cache_folder
 
 _HERE = Path(__file__).resolve().parent
 _SCHEMES = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
@@ -36,20 +35,9 @@ def find(name: str) -> Path:
 
 
 KEPT = {"kernels": "kernels-*", "weights": "weights", "totalsegmentator": "totalsegmentator"}
-"""What may lie in `cache_root`, and below which names: compiled kernels, fetched weights, TotalSegmentator's own home."""
-
-
-def cache_root() -> Path:
-    """The user's folder for what can be made or fetched again; the environment variable SPARSECTRECON_CACHE moves it."""
-    if moved := os.environ.get("SPARSECTRECON_CACHE"):
-        return Path(moved)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "sparsectrecon"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "sparsectrecon"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sparsectrecon"
+"""What may lie in the user's cache folder, and below which names: compiled kernels, fetched weights, TotalSegmentator's own home."""
 
 
 def kept(kind: str) -> list[Path]:
-    """Folders of `cache_root` that hold things of a `kind` of `KEPT`; of every version."""
-    return sorted(path for path in cache_root().glob(KEPT[kind]) if path.is_dir())
+    """Folders of the user's cache folder that hold things of a `kind` of `KEPT`; of every version."""
+    return sorted(path for path in cache_folder().glob(KEPT[kind]) if path.is_dir())

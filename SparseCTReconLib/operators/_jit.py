@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numba
 
-from .. import __version__
-from ..resources import cache_root
+from .. import __version__, machine
 
 log = logging.getLogger("SparseCTReconLib.kernels")
 
@@ -30,7 +29,7 @@ _pool_lock = threading.Lock()
 
 def cache_folder() -> Path:
     """The folder of compiled kernels, of this version and for these helpers."""
-    return cache_root() / f"kernels-{__version__}-{_shared_digest(os.environ.get('SPARSECTRECON_SIMD_LANES', ''))}"
+    return machine.cache_folder() / f"kernels-{__version__}-{_shared_digest(os.environ.get('SPARSECTRECON_SIMD_LANES', ''))}"
 
 
 @functools.cache
