@@ -146,13 +146,31 @@ class Evaluate:
     """Reconstructed volume."""
     reference: Positional[Annotated[Path, _place("REFERENCE")]]
     """CT that it should be like."""
+    tissues: bool = False
+    """Compare air, lung, fat, soft tissue and bone too, by their HU."""
+    organs: bool = False
+    """Compare organs too, segmented in both by TotalSegmentator, which must be installed (minutes; its weights are fetched once)."""
+    quality: Literal["normal", "fast", "fastest"] = "normal"
+    """Resolution of TotalSegmentator's models: 1.5, 3 or 6 mm."""
+    only: Annotated[tuple[str, ...], _place("ORGAN ...")] = ()
+    """Segment these organs only, by TotalSegmentator's names."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where TotalSegmentator runs; gpu fails where there is none."""
+    report: Annotated[Path | None, _place("FILE.html")] = None
+    """Write a report with pictures there, one file that needs no other."""
+    csv: Annotated[Path | None, _place("FILE")] = None
+    """Write all figures there, a row for each."""
     json: Annotated[Path | None, _place("FILE")] = None
-    """Write psnr_db, ssim, rmse_hu and the conventions' names there."""
+    """Write psnr_db, ssim, rmse_hu, vif and the conventions' names there, and tissues and organs where asked for."""
 
     def run(self, console: Console, report: Console) -> None:
-        from .commands.evaluate import evaluate
+        from .commands.evaluate import Evaluation, evaluate
 
-        evaluate(self.recon, self.reference, self.json, report)
+        segmenter = {"quality": self.quality, "organs": self.only, "device": self.device}
+        if not self.organs and segmenter != {"quality": "normal", "organs": (), "device": "auto"}:
+            raise InputError("--quality, --only and --device are for the segmentation of organs: add --organs", "bad-arguments")
+        asked = Evaluation(self.tissues, self.organs, segmenter, self.json, self.csv, self.report)
+        evaluate(self.recon, self.reference, asked, (console, report))
 
 
 @dataclass
@@ -166,7 +184,7 @@ class Compare:
     methods: Annotated[tuple[str, ...], _place("A B C")] = ("fdk", "admm-tv", "naf")
     """Names of methods, each with a preset behind a colon where it is not the first one: naf:paper."""
     out: Annotated[Path, _place("DIR")] = Path("comparison")
-    """Folder for volumes, metrics.json, compare.png and report.md."""
+    """Folder for volumes, metrics.json, comparison.csv, compare.png and report.html."""
     size: Annotated[tuple[int, int, int] | None, _place("X Y Z")] = None
     """Voxels; the field of view at the given spacing where not given."""
     spacing: Annotated[tuple[float, float, float] | None, _place("X Y Z")] = None

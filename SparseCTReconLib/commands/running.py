@@ -14,7 +14,7 @@ from ..jobs import checkpoint
 from ..jobs.client import Job, JobState, SubprocessTransport
 from ..jobs.events import Event
 from ..jobs.files import LOG_FILE
-from ..jobs.spec import ReconstructJob, SimulateJob, write_spec
+from ..jobs.spec import AnyJob, write_spec
 
 _POLL_S = 0.05
 _LINE_EVERY_S = 5.0
@@ -28,7 +28,7 @@ class Stopped(Exception):
     """The user stopped a job: one sentence."""
 
 
-def run_job(spec: ReconstructJob | SimulateJob, folder: Path, title: str, console: Console, resume: bool = False) -> dict:
+def run_job(spec: AnyJob, folder: Path, title: str, console: Console, resume: bool = False) -> dict:
     """Run `spec` in a worker and return the summary of its "done" event.
 
     The job's folder goes when the job is done or its input was wrong; a failed job leaves its log there, a stopped one its checkpoint.

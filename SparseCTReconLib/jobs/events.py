@@ -7,6 +7,7 @@ started        pid, task, method, device, backend, grid
 stage          name; pid in the first one
 progress       stage, step, steps, fraction, elapsed_s, remaining_s (null while unknown)
 metric         step, values {name: number}
+figures        result, kind (image, tissues or organs), values: as in comparison.json
 preview        path, step
 log            message, level
 warning        message

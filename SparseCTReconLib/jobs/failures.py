@@ -6,6 +6,7 @@ import errno
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..evaluation.segmenter_process import SegmenterError
 
 _INSTALL = {"SimpleITK": "SimpleITK", "vtk": "vtk", "yaml": "pyyaml", "itk": "itk-rtk", "PIL": "pillow"}
 
@@ -22,6 +23,8 @@ def explain(error: BaseException) -> Failure:
     """The sentence for `error`, whatever it is."""
     if isinstance(error, InputError):
         return Failure(error.code, str(error))
+    if isinstance(error, SegmenterError):
+        return Failure(error.code, error.message, error.next_step)
     for known in (_memory, _disk, _package, _cuda):
         if failure := known(error):
             return failure

@@ -86,6 +86,7 @@ def remove_leftovers(folder) -> None:
         for key in ("output", "summary"):
             if spec.get(key):
                 shutil.rmtree(temporary_folder(folder / spec[key]), ignore_errors=True)
-        for place in filter(None, [folder, spec.get("previews") and folder / spec["previews"]]):
+        labels = folder / spec["output"] / "labels" if spec.get("task") == "compare" else None
+        for place in filter(None, [folder, spec.get("previews") and folder / spec["previews"], labels]):
             for left in place.glob(".writing-*"):
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

@@ -66,12 +66,50 @@ class SimulateJob(_Job):
     offset_mm: tuple[float, float] | None = Field(None, description="displacement of the detector (u, v)")
 
 
-JobSpec = Annotated[ReconstructJob | SimulateJob, Field(discriminator="task")]
+class Result(BaseModel):
+    """A volume that is compared with the reference, under the name that tables give it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+
+
+class SegmenterSettings(BaseModel):
+    """What TotalSegmentator is asked for, the same for the reference and each result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str = Field("total", description="name of one of its tasks; total needs no licence number")
+    quality: Literal["normal", "fast", "fastest"] = Field("normal", description="resolution of its models: 1.5, 3 or 6 mm")
+    organs: tuple[str, ...] = Field((), description="only these, by the task's names; all where empty")
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    noise_floor: bool = Field(True, description="segment the reference at another quality too and compare it with itself")
+    program: str | None = Field(None, description="where it is, if neither in this Python nor on the path")
+
+
+class CompareJob(_Job):
+    """From volumes and their reference to figures, label maps and a report, in a folder."""
+
+    task: Literal["compare"] = "compare"
+    reference: str = Field(description="CT in HU: a file that SimpleITK reads or the folder of a DICOM series", min_length=1)
+    reference_name: str | None = Field(None, description="what tables call it; its file's name where not given")
+    results: list[Result] = Field(description="one to six volumes", min_length=1, max_length=6)
+    scan: str | None = Field(None, description="scan whose field of view may cut organs")
+    image: bool = Field(True, description="PSNR, SSIM, RMSE, VIF")
+    tissues: bool = Field(True, description="by classes of HU")
+    organs: bool = Field(False, description="by TotalSegmentator")
+    report: bool = Field(True, description="write report.html")
+    segmenter: SegmenterSettings = Field(default_factory=SegmenterSettings)
+
+
+AnyJob = ReconstructJob | SimulateJob | CompareJob
+JobSpec = Annotated[AnyJob, Field(discriminator="task")]
 _ADAPTER = TypeAdapter(JobSpec)
-_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob}
+_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob, "compare": CompareJob}
 
 
-def parse_spec(values: dict, where: str = "job") -> ReconstructJob | SimulateJob:
+def parse_spec(values: dict, where: str = "job") -> AnyJob:
     """A job from the values of a job.json; `where` names the source in messages.
 
     Raises
@@ -95,7 +133,7 @@ def parse_spec(values: dict, where: str = "job") -> ReconstructJob | SimulateJob
         raise InputError(f"{where}: {key}{value}: {within_sentence(first['msg'])}", "bad-job") from None
 
 
-def read_spec(path) -> ReconstructJob | SimulateJob:
+def read_spec(path) -> AnyJob:
     """The job in a job.json; relative paths in it are taken from its folder.
 
     Raises
@@ -113,13 +151,15 @@ def read_spec(path) -> ReconstructJob | SimulateJob:
     spec = parse_spec(values, str(path))
     paths = {
         key: str(path.parent / getattr(spec, key))
-        for key in ("output", "summary", "scan", "like", "previews", "ct")
+        for key in ("output", "summary", "scan", "like", "previews", "ct", "reference")
         if getattr(spec, key, None)
     }
+    if isinstance(spec, CompareJob):
+        paths["results"] = [Result(name=result.name, path=str(path.parent / result.path)) for result in spec.results]
     return spec.model_copy(update=paths)
 
 
-def write_spec(spec: ReconstructJob | SimulateJob, folder) -> Path:
+def write_spec(spec: AnyJob, folder) -> Path:
     """Write `spec` as job.json into `folder` (made if need be) and return its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,10 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(job_file: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
-    from . import tasks
     from .spec import read_spec
 
     spec = read_spec(job_file)
+    if spec.task == "compare":
+        from .compare_task import compare
+
+        compare(spec, say, watch)
+        return
+    from . import tasks
+
     if spec.task == "simulate":
         tasks.simulate(spec, say, watch)
     else:

@@ -127,6 +127,43 @@ def test_evaluate_prints_and_writes_figures_with_their_conventions(tmp_path, ct,
     assert "three axes" in " ".join(capsys.readouterr().out.split())
 
 
+def test_evaluate_leaves_a_report_and_a_table_where_they_are_asked_for(tmp_path, ct, capsys):
+    files = {"--json": "figures.json", "--csv": "figures.csv", "--report": "ein Bericht.html"}
+    assert run("evaluate", ct, ct, "--tissues", *(each for flag, name in files.items() for each in (flag, tmp_path / name))) == 0
+    assert {path.name for path in tmp_path.iterdir()} == set(files.values())
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert next(tissue for tissue in figures["tissues"] if tissue["name"] == "air")["dice"] == 1 and "organs" not in figures
+    assert "soft tissue" in capsys.readouterr().out
+    assert "tissues,air,dice,1.0" in (tmp_path / "figures.csv").read_text()
+    assert "data:image/png" in (tmp_path / "ein Bericht.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def segmenter(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SPARSECTRECON_TOTALSEGMENTATOR", str(Path(__file__).with_name("played_totalsegmentator.py")))
+    monkeypatch.setenv("SPARSECTRECON_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_evaluate_compares_organs(tmp_path, ct, segmenter, capsys):
+    assert run("evaluate", ct, ct, "--organs", "--quality", "fast", "--only", "liver", "--json", tmp_path / "figures.json") == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [organ["name"] for organ in figures["organs"]] == ["liver"] and figures["organs"][0]["dice"] == 1
+    assert figures["segmenter"]["quality"] == "fast" and figures["segmenter"]["organs"] == ["liver"]
+    assert "liver" in capsys.readouterr().out
+
+
+def test_a_segmenter_that_fails_is_one_sentence_with_the_next_step(tmp_path, ct, segmenter, monkeypatch, capsys):
+    monkeypatch.setenv("PLAYED_SEGMENTER", "no-network")
+    assert run("evaluate", ct, ct, "--organs", "--json", tmp_path / "figures.json") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "there is no network" in said and "TOTALSEG_WEIGHTS_PATH" in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_the_segmenter_without_organs_are_refused(ct, capsys):
+    assert "add --organs" in refused(capsys, "evaluate", ct, ct, "--quality", "fast")
+
+
 def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played, monkeypatch, capsys):
     from SparseCTReconLib.commands import demo
 
@@ -154,18 +191,19 @@ def test_compare_leaves_table_picture_report_volumes_and_figures(tmp_path, ct, p
         "fdk.nrrd",
         "played-short.nrrd",
         "metrics.json",
+        "comparison.csv",
         "compare.png",
-        "report.md",
+        "report.html",
     }
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(figures) == ["fdk", "played:short"]
     for of in figures.values():
         assert set(of) == {"psnr_db", "ssim", "rmse_hu", "reprojection_residual", "seconds", "peak_memory_mb"}
     assert read_volume(tmp_path / "out" / "fdk.nrrd").grid.size == (16, 16, 12)
-    table, report = capsys.readouterr().out, (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    table, report = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     for said in (f"{figures['fdk']['psnr_db']:.2f}", "played:short"):
         assert said in table and said in report
-    for said in ("compare.png", "steps=2, pause_s=0.0, seed=5", "preset short", "4 views, full circle", "over the volume (3D)"):
+    for said in ("data:image/png", "steps=2, pause_s=0.0, seed=5", "preset short", "4 views, full circle", "over the volume (3D)"):
         assert said in report
     assert "Research use only" in report
 
