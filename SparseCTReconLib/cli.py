@@ -83,8 +83,8 @@ class Reconstruct:
 
     scan: Positional[Annotated[Path, _place("SCAN")]]
     """Scan folder, or any file that a reader recognises."""
-    output: Positional[Annotated[Path, _place("OUT.nrrd")]]
-    """Volume to write: .nrrd, .mha, .nii or .nii.gz."""
+    output: Positional[Annotated[str, _place("OUT.nrrd")]]
+    """Volume to write: .nrrd, .mha, .nii or .nii.gz, or a new folder/ for an anonymous DICOM series."""
     method: Annotated[str, _place("NAME")] = "naf"
     """Name of a method; `sparsectrecon methods` lists them with their options."""
     preset: Annotated[str | None, _place("NAME")] = None

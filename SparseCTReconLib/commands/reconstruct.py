@@ -10,24 +10,26 @@ from rich.console import Console
 
 from .. import methods
 from ..errors import InputError
+from ..formats.dicom_writing import is_series
 from ..jobs.files import check_place
 from ..jobs.spec import parse_spec
 from .running import run_job
 from .scan import absolute
 
 
-def reconstruct(values: dict, scan: Path, output: Path, console: Console, resume: bool = False) -> dict:
+def reconstruct(values: dict, scan: Path, output: str | Path, console: Console, resume: bool = False) -> dict:
     """Reconstruct `scan` into `output`; `values` are those of a `ReconstructJob`. Returns the summary.
 
     The job's folder lies beside the output, so that the same command with `resume` finds the checkpoint of one that was stopped.
     """
-    output = absolute(output)
+    series, output = is_series(output), absolute(output)
     if values["method"] not in methods.names():
         methods.get(values["method"])  # refuses it; a known one is left to the worker, since its import takes seconds
-    spec = parse_spec({"task": "reconstruct", "scan": str(absolute(scan)), "output": str(output), **values}, "reconstruct")
+    place = f"{output}/" if series else str(output)
+    spec = parse_spec({"task": "reconstruct", "scan": str(absolute(scan)), "output": place, **values}, "reconstruct")
     missing = [folder for folder in (output.parent, *output.parent.parents) if not folder.exists()]
     try:
-        check_place(output)
+        check_place(output, folder=series)
         return run_job(spec, output.with_name(output.name + ".job"), values["method"], console, resume)
     except (InputError, OSError):
         for folder in missing:

@@ -57,14 +57,15 @@ def read_ct(path) -> Volume:
 
 
 def write_volume(volume: Volume, path, compressed: bool = False) -> None:
-    """Write `volume` as .nrrd, .mha, .nii or .nii.gz; it appears under its name whole or not at all.
+    """Write `volume` as .nrrd, .mha, .nii, .nii.gz or a DICOM series; it appears under its name whole or not at all.
 
     Parameters
     ----------
     volume : Volume
-        Written as float32. NRRD and MetaImage headers carry its attributes and unit; NIfTI has no place for them.
+        Written as float32. NRRD and MetaImage headers carry its attributes and unit; NIfTI has no place for them. DICOM takes HU, in whole
+        numbers, and says how it was made; see `dicom_writing.write_series`, which can place it in a patient's study.
     path : str or Path
-        Missing folders are made.
+        Missing folders are made. "name/" and "name.dcm" are new or empty folders for a DICOM series.
     compressed : bool
         Compress NRRD and MetaImage; .nii.gz always is.
 
@@ -73,8 +74,11 @@ def write_volume(volume: Volume, path, compressed: bool = False) -> None:
     InputError
         For another ending or a place that cannot be written.
     """
-    from . import ct
+    from . import ct, dicom_writing
 
+    if dicom_writing.is_series(path):
+        dicom_writing.write_series(volume, path)
+        return
     ct.write(volume, path, compressed)
 
 

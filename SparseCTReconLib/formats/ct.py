@@ -119,7 +119,10 @@ def write(volume: Volume, path, compressed: bool = False) -> None:
     path = Path(path).expanduser()
     suffix = image_suffix(path)
     if suffix not in WRITTEN:
-        raise InputError(f"{path}: a volume is written as {', '.join(WRITTEN)}; choose one of these endings", "unknown-format")
+        raise InputError(
+            f"{path}: a volume is written as {', '.join(WRITTEN)} or, for DICOM, into a folder name/; choose one of these endings",
+            "unknown-format",
+        )
     sitk = simpleitk()
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, dtype=np.float32))
     image.SetSpacing(volume.grid.spacing_mm)

@@ -19,7 +19,9 @@ from .files import JOB_FILE
 class _Job(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    output: str = Field(description="where the result goes; written beside and renamed", min_length=1)
+    output: str = Field(
+        description="where the result goes; written beside and renamed; a volume's folder/ gets a DICOM series", min_length=1
+    )
     summary: str | None = Field(None, description="JSON file for the figures of the finished job")
 
 
@@ -150,13 +152,18 @@ def read_spec(path) -> AnyJob:
         raise InputError(f"{path} is not a job file: {error}", "bad-job") from None
     spec = parse_spec(values, str(path))
     paths = {
-        key: str(path.parent / getattr(spec, key))
+        key: _from(path.parent, getattr(spec, key))
         for key in ("output", "summary", "scan", "like", "previews", "ct", "reference")
         if getattr(spec, key, None)
     }
     if isinstance(spec, CompareJob):
         paths["results"] = [Result(name=result.name, path=str(path.parent / result.path)) for result in spec.results]
     return spec.model_copy(update=paths)
+
+
+def _from(folder: Path, path: str) -> str:
+    """`path` from `folder`; a slash at its end, which asks for a DICOM series, stays."""
+    return str(folder / path) + "/" * path.endswith("/")
 
 
 def write_spec(spec: AnyJob, folder) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 from .. import formats, methods
 from .. import simulate as simulate_scan
 from ..errors import InputError
+from ..formats import dicom_writing
 from ..formats.ct import WRITTEN
 from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
@@ -70,7 +71,7 @@ def _simulate_arguments(spec: SimulateJob) -> dict:
 
 def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
-    _check_places(spec, WRITTEN)
+    _check_volume_places(spec)
     if spec.previews:
         check_place(spec.previews, folder=True)
     methods.parse_options(methods.get(spec.method), spec.options)
@@ -271,11 +272,23 @@ class Drive:
 
 
 def _write_volume(volume: Volume, path) -> None:
+    if dicom_writing.is_series(path):  # which comes whole by itself
+        formats.write_volume(volume, path)
+        return
     try:
         with written_beside(path) as beside:
             formats.write_volume(volume, beside)
     except InputError as error:
         raise InputError(str(error).replace(str(temporary_folder(path)), str(Path(path).parent)), error.code) from error
+
+
+def _check_volume_places(spec: ReconstructJob) -> None:
+    if not dicom_writing.is_series(spec.output):
+        _check_places(spec, WRITTEN)
+        return
+    dicom_writing.check_unit(spec.unit)
+    dicom_writing.check_folder(spec.output)
+    _check_places(spec, folder=True)
 
 
 def _check_places(spec: ReconstructJob | SimulateJob, suffixes: tuple[str, ...] = (), folder: bool = False) -> None:
