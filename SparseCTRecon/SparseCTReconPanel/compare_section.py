@@ -25,6 +25,7 @@ class CompareSection(Section):
         ui = self.ui
         self.comparison = None
         self._checked = None
+        self._followed = ()
         self._filling = False
         self.viewing = CompareViewing(ui, self.chosen, self.say)
         for button, slot in (
@@ -67,16 +68,19 @@ class CompareSection(Section):
         reference = self.reference
         return reference, [node for node in self.checked if node is not reference]
 
-    def say(self, sentence):
-        """Show a sentence below the buttons."""
+    def say(self, sentence, details=""):
+        """Show a sentence below the buttons; the details are its tool tip."""
         self.ui.compareStatusLabel.text = sentence
+        self.ui.compareStatusLabel.toolTip = details
         self.ui.compareStatusLabel.setVisible(bool(sentence))
 
     def update(self):
         self.refresh()
 
     def onRunChanged(self, run):
-        if run.state is JobState.DONE:
+        if run.state is JobState.DONE and run.outputNode:
+            self._checked = {*(self._checked or ()), run.outputNode.GetID()}
+            self._followed = ()  # a result that was there before has new voxels
             self.refresh()
         self._checkCanCompare()
 
@@ -97,7 +101,7 @@ class CompareSection(Section):
         if self._checked is None and any(map(isResult, nodes)):
             self._checked = {node.GetID() for node in nodes if isResult(node)}
         self._fill(nodes)
-        self._checkCanCompare()
+        self._follow()
 
     def onItemChanged(self, item):
         if self._filling:
@@ -108,8 +112,7 @@ class CompareSection(Section):
             item.setCheckState(qt.Qt.Unchecked)
             return
         self._checked = {node.GetID() for node in nodes}
-        self.viewing.refresh()
-        self._checkCanCompare()
+        self._follow()
 
     def onReportButton(self):
         """Ask for a file and write the last comparison to it."""
@@ -138,7 +141,7 @@ class CompareSection(Section):
         try:
             segmenter.install()
         except Exception as error:
-            slicer.util.errorDisplay(str(error).splitlines()[0], windowTitle=_("SparseCTRecon"), detailedText=str(error))
+            self.say(str(error).splitlines()[0], str(error))
         self._showSegmenter()
         self._checkCanCompare()
 
@@ -170,9 +173,10 @@ class CompareSection(Section):
                 self._say(lambda: self.panel.logic.importSegmentations() and run.message)
 
     def _say(self, action):
-        """Do something that returns a sentence, and show it, or show why it did not work."""
+        """Do something that returns a sentence and may take a moment, and show it, or show why it did not work."""
         try:
-            self.say(action() or "")
+            with slicer.util.WaitCursor():
+                self.say(action() or "")
         except Exception as error:
             self.say(str(error))
 
@@ -208,6 +212,15 @@ class CompareSection(Section):
             rows.addItem(item)
         self._filling = False
 
+    def _follow(self):
+        """Let the views show what is chosen now."""
+        reference, results = self.chosen()
+        ids = [node.GetID() for node in (reference, *results) if node]
+        if ids != self._followed:
+            self._followed = ids
+            self.viewing.refresh()
+        self._checkCanCompare()
+
     def _offerTables(self, run):
         selector = self.ui.compareTableSelector
         selector.clear()
@@ -230,7 +243,7 @@ class CompareSection(Section):
         bar.setVisible(active)
         bar.setRange(0, 0 if fraction is None else 100)
         bar.setValue(round(100 * (fraction or 0)))
-        self.say(run.message if run else "")
+        self.say(run.message if run else "", run.error["details"] if run and run.error else "")
         if not active:
             self._showTable()
         self.ui.compareReportButton.setEnabled(bool(run and run.reportFile))

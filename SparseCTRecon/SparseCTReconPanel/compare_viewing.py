@@ -42,13 +42,8 @@ class CompareViewing:
         self._connect()
 
     def refresh(self):
-        """Show what is checked now."""
-        if self._ui.differencesButton.checked:
-            self._makeDifferences()
-        if self.profile:
-            self._makeProfile()
-        if self._ui.sideBySideButton.checked:
-            self._show()
+        """Show what is chosen now; as long as nothing is, all stays."""
+        self._try(self._showChosen)
 
     def close(self):
         """Let go of everything; the user's layout comes back."""
@@ -82,6 +77,25 @@ class CompareViewing:
         ):
             widget.connect(signal, lambda *_arguments, slot=slot: self._try(slot))
 
+    def _showChosen(self):
+        if not all(self._chosen()):
+            return
+        if self._ui.differencesButton.checked:
+            self._makeDifferences()
+        if self.profile:
+            self._makeProfile()
+        self._showInLayout()
+
+    def _showInLayout(self):
+        if self._ui.sideBySideButton.checked:
+            self._show()
+
+    def _layOut(self):
+        """Go to the layout that shows differences and profile, if there is a window."""
+        if slicer.app.layoutManager() is not None:
+            self._ui.sideBySideButton.checked = True
+            self._show()
+
     def _try(self, slot):
         try:
             slot()
@@ -90,8 +104,7 @@ class CompareViewing:
 
     def _needBoth(self, button):
         """Whether there is something to compare; else `button` comes up again."""
-        reference, results = self._chosen()
-        if reference and results:
+        if all(self._chosen()):
             return True
         button.checked = False
         self._say(_("Select a reference and check at least one result."))
@@ -110,18 +123,21 @@ class CompareViewing:
         if not button.checked:
             self._timer.stop()
             differences.removeDifferences()
-            self.refresh()
+            self._showInLayout()
         elif self._needBoth(button):
             self._makeDifferences()
+            self._layOut()
 
     def _onProfile(self):
         button = self._ui.profileButton
         if not button.checked:
             self._removeProfile()
-            self.refresh()
+            self._showInLayout()
         elif self._needBoth(button):
+            button.checked = False  # unless it succeeds
             self._makeProfile()
-            self.refresh()
+            button.checked = True
+            self._layOut()
 
     def _onFade(self):
         fade = self._ui.compareFadeSlider.value / 100
@@ -180,13 +196,11 @@ class CompareViewing:
             self.profile = None
 
     def _makeDifferences(self):
-        reference, results = self._chosen()
-        self._steps = self._allSteps(reference, results) if reference else None
+        self._steps = self._allSteps(*self._chosen())
         self._timer.start()
 
     def _allSteps(self, reference, results):
-        ids = [result.GetID() for result in results if differences.findDifference(reference, result) is None]
-        for nodeID in ids:
+        for nodeID in [result.GetID() for result in results if not differences.isUpToDate(reference, result)]:
             result = slicer.mrmlScene.GetNodeByID(nodeID)
             if result:
                 yield from differences.differenceInSteps(reference, result)
@@ -198,8 +212,7 @@ class CompareViewing:
             next(self._steps)
         except StopIteration:
             self._timer.stop()
-            if self._ui.sideBySideButton.checked:
-                self._try(self._show)
+            self._try(self._showInLayout)
         except Exception as error:
             self._timer.stop()
             self._ui.differencesButton.checked = False

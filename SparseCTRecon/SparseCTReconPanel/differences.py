@@ -73,6 +73,12 @@ def findDifference(referenceNode, resultNode):
     return None
 
 
+def isUpToDate(referenceNode, resultNode):
+    """Whether the difference volume of these two is in the scene and neither has got new voxels since."""
+    node = findDifference(referenceNode, resultNode)
+    return node is not None and all(one.GetImageData().GetMTime() <= node.GetImageData().GetMTime() for one in (referenceNode, resultNode))
+
+
 def removeDifferences():
     """Take all difference volumes out of the scene."""
     for node in filter(isDifference, slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")):

@@ -30,9 +30,16 @@ class LineProfile:
         None once it has been deleted.
     ownsLine : bool
         Whether the line goes when the profile is removed.
+
+    Raises
+    ------
+    ValueError
+        If a volume is bent by a transform, in one sentence; no nodes are made then.
     """
 
     def __init__(self, volumeNodes, lineNode=None):
+        for node in volumeNodes:
+            ijkToWorld(node)  # raises for what cannot be sampled, before there are nodes
         self._volumeIDs = [node.GetID() for node in volumeNodes]
         self.ownsLine = lineNode is None
         line = lineNode or _lineThrough(volumeNodes[0])

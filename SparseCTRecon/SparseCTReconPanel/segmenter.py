@@ -2,6 +2,8 @@
 
 import colorsys
 import importlib.metadata
+import os
+import shutil
 
 import slicer
 from slicer.i18n import tr as _
@@ -10,6 +12,7 @@ from .scene import PREFIX, fileBeside, removeNode
 
 EXTENSION = "TotalSegmentator"
 KIND = PREFIX + "segmentation"
+PROGRAM_VARIABLE = "SPARSECTRECON_TOTALSEGMENTATOR"
 
 
 def hasExtension():
@@ -26,9 +29,14 @@ def hasPackage():
     return True
 
 
+def hasProgram():
+    """Whether TotalSegmentator can be run from elsewhere: on the path, or named in the environment, as the worker looks for it."""
+    return bool(os.environ.get(PROGRAM_VARIABLE) or shutil.which("TotalSegmentator"))
+
+
 def status():
     """Return (True, "") where organs can be segmented, or (False, why not and what to do, in one sentence)."""
-    if hasPackage():
+    if hasPackage() or hasProgram():
         return True, ""
     if hasExtension():
         return False, _("The TotalSegmentator extension is here, its Python packages are not: install them, several gigabytes.")

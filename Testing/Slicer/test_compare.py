@@ -115,19 +115,6 @@ def test_tables_are_saved_with_the_scene(slicer, logic, played, tmp_path):
     assert float(column(table, "PSNR (dB)")[0]) == 39.0
 
 
-def test_the_report_and_the_figures_are_written_where_they_are_wanted(slicer, logic, played, tmp_path):
-    reference, results = reference_and_results(slicer, 1)
-    with pytest.raises(ValueError, match="no comparison to write"):
-        logic.exportReport(tmp_path / "a.html")
-    logic.compare(reference, results)
-    assert logic.exportReport(tmp_path / "M\u00fcller report.html").read_text(encoding="utf-8") == "<html>played</html>"
-    assert logic.exportReport(tmp_path / "a.csv").read_text(encoding="utf-8").startswith("result,kind")
-    with pytest.raises(ValueError, match="neither a report"):
-        logic.exportReport(tmp_path / "a.pdf")
-    with pytest.raises(ValueError, match="could not be written"):
-        logic.exportReport(tmp_path / "missing" / "a.html")
-
-
 @pytest.mark.parametrize(
     "case, sentence",
     [
@@ -232,16 +219,6 @@ def test_a_logic_that_goes_stops_its_comparison(slicer, logic, played, until):
     until(lambda: run.progress[0])
     logic.stopAll("Slicer was closed.")
     assert run.state is JobState.CANCELLED and run.message == "Slicer was closed." and not run.folder.exists()
-
-
-def test_volumes_are_written_as_nrrd_under_names_that_are_free(slicer, logic, tmp_path):
-    reference, (result,) = reference_and_results(slicer, 1)
-    result.SetName("naf: 50/360 \u00b5")
-    paths = logic.exportVolumes([result], tmp_path) + logic.exportVolumes([result], tmp_path)
-    assert [path.name for path in paths] == ["naf_ 50_360 \u00b5.nrrd", "naf_ 50_360 \u00b5 2.nrrd"]
-    volume = formats.read_volume(paths[1])
-    assert np.allclose(volume.array, body() + 10) and np.allclose(volume.grid.origin_mm, (-10, 20, 30))
-    assert volume.attributes["SparseCTRecon.method"] == "fdk"
 
 
 def test_labels_become_segments_with_names(slicer, logic, tmp_path):
