@@ -43,13 +43,14 @@ def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU
     """What `evaluate` returns, without the conventions, of volumes that are on the same voxels already; None where undefined."""
     image, truth, counted = pair.image, pair.truth, None if pair.whole else pair.within
     body = metrics.body_mask(truth) & pair.within
+    ssim, body_ssim = metrics.ssims(image, truth, (counted, body), window_hu)
     found = {
         "psnr_db": metrics.psnr(image, truth, counted, window_hu),
-        "ssim": metrics.ssim(image, truth, counted, window_hu),
+        "ssim": ssim,
         "rmse_hu": metrics.rmse(image, truth, counted),
         "vif": metrics.vif(image, truth, window_hu),
         "body_psnr_db": metrics.psnr(image, truth, body, window_hu),
-        "body_ssim": metrics.ssim(image, truth, body, window_hu),
+        "body_ssim": body_ssim,
         "body_rmse_hu": metrics.rmse(image, truth, body),
     }
     figures = {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -86,10 +86,20 @@ def ssim(
     float
         NaN where no slice of the reference holds anything.
     """
+    return ssims(image_hu, reference_hu, (counted,), window_hu)[0]
+
+
+def ssims(
+    image_hu: np.ndarray,
+    reference_hu: np.ndarray,
+    counted: Sequence[np.ndarray | None],
+    window_hu: tuple[float, float] = WINDOW_HU,
+) -> list[float]:
+    """`ssim` over each of several sets of voxels, in the time of one."""
     image, reference = unit_range(image_hu, window_hu), unit_range(reference_hu, window_hu)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        axes = [_axis_mean(image, reference, counted, axis, pool) for axis in range(3)]
-    return float(np.mean(axes))
+        axes = [_axis_means(image, reference, counted, axis, pool) for axis in range(3)]
+    return [float(value) for value in np.mean(axes, axis=0)]
 
 
 def vif(image_hu: np.ndarray, reference_hu: np.ndarray, window_hu: tuple[float, float] = WINDOW_HU) -> float:
@@ -105,10 +115,10 @@ def vif(image_hu: np.ndarray, reference_hu: np.ndarray, window_hu: tuple[float, 
     return _vif.vif(unit_range(image_hu, window_hu), unit_range(reference_hu, window_hu))
 
 
-def _axis_mean(image, reference, counted, axis: int, pool: ThreadPoolExecutor) -> float:
-    parts = list(pool.map(lambda part: _slice_means(image, reference, counted, axis, part), _chunks(image.shape, axis)))
-    means = np.concatenate(parts)
-    return float(means.mean()) if means.size else math.nan
+def _axis_means(image, reference, counted, axis: int, pool: ThreadPoolExecutor) -> list[float]:
+    parts = pool.map(lambda part: _slice_means(image, reference, counted, axis, part), _chunks(image.shape, axis))
+    means = [np.concatenate(each) for each in zip(*parts)]
+    return [float(each.mean()) if each.size else math.nan for each in means]
 
 
 def _chunks(shape: tuple[int, ...], axis: int) -> Iterator[slice]:
@@ -116,15 +126,20 @@ def _chunks(shape: tuple[int, ...], axis: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, shape[axis], step))
 
 
-def _slice_means(image, reference, counted, axis: int, part: slice) -> np.ndarray:
-    """SSIM of each slice in `part` across `axis` whose reference is not empty."""
+def _slice_means(image, reference, counted, axis: int, part: slice) -> list[np.ndarray]:
+    """SSIM over each set of counted voxels of each slice in `part` across `axis` whose reference is not empty."""
     a, b = (np.ascontiguousarray(np.moveaxis(volume, axis, 0)[part]) for volume in (image, reference))
-    weight = np.ones(a.shape, bool) if counted is None else np.moveaxis(counted, axis, 0)[part]
-    keep = (b.max(axis=(1, 2)) > 0) & weight.any(axis=(1, 2))
-    if not keep.any():
-        return np.empty(0)
-    a, b, weight = a[keep], b[keep], weight[keep]
-    return np.where(weight, _ssim_map(a, b), 0).sum(axis=(1, 2), dtype=np.float64) / weight.sum(axis=(1, 2))
+    filled = b.max(axis=(1, 2)) > 0
+    weights = [np.broadcast_to(True, a.shape) if each is None else np.moveaxis(each, axis, 0)[part] for each in counted]
+    weights = [weight[filled] for weight in weights]
+    if not any(weight.any() for weight in weights):
+        return [np.empty(0) for _ in weights]
+    values, means = _ssim_map(a[filled], b[filled]), []
+    for weight in weights:
+        counts = weight.sum(axis=(1, 2))
+        sums = np.sum(values, axis=(1, 2), dtype=np.float64, where=weight)
+        means.append(sums[counts > 0] / counts[counts > 0])
+    return means
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -92,11 +92,21 @@ def test_ssim_of_constants_inside_is_the_luminance_term():
     assert metrics.ssim(image, truth, inner) == pytest.approx((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), abs=1e-4)
 
 
+def test_ssim_over_several_sets_of_voxels_is_that_over_each(rng):
+    truth = smooth_volume(rng, (12, 14, 16))
+    image = truth + rng.normal(0, 150, truth.shape)
+    some = np.zeros(truth.shape, bool)
+    some[3:9, 2:7, 4:] = True
+    together = metrics.ssims(image, truth, (None, some))
+    assert together == pytest.approx([metrics.ssim(image, truth), metrics.ssim(image, truth, some)], rel=1e-9)
+
+
 def test_slices_of_air_do_not_raise_ssim(rng):
     truth = smooth_volume(rng, (16, 16, 16))
     image = truth + rng.normal(0, 150, truth.shape)
     air = np.full((16, 16, 16), -1024, np.float32)
-    only_slices = [metrics._axis_mean(*map(metrics.unit_range, pair), None, 0, _Here()) for pair in _with_and_without(image, truth, air)]
+    pairs = [map(metrics.unit_range, pair) for pair in _with_and_without(image, truth, air)]
+    only_slices = [metrics._axis_means(*pair, [None], 0, _Here())[0] for pair in pairs]
     assert only_slices[0] == pytest.approx(only_slices[1], abs=1e-6)
 
 
