@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -334,6 +335,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain(console, "stopped")
         return 1
+    except BrokenPipeError:
+        _drop_output()
+        return 1
     except Exception as error:
         _complain(console, _failure(error))
         return 1
@@ -343,6 +347,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _positive(flag: str, value: float) -> None:
     if not value > 0:
         raise InputError(f"{flag} {value:g}: give a positive number of seconds", "bad-arguments")
+
+
+def _drop_output() -> None:
+    """Let what is left for standard output go nowhere: its reader has gone, as behind `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(console: Console, text: str) -> None:
