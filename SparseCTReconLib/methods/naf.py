@@ -93,6 +93,8 @@ class NAFOptions(MethodOptions):
     def _no_contradiction(self):
         if self.start != "nothing" and self.mci != mci.NONE:
             raise ValueError("mci starts a field that learns all from the rays: give start=nothing, or leave mci out")
+        if self.mci != mci.NONE and not self.layer_norm:
+            raise ValueError("mci's networks have layer norm: give layer_norm=true, or leave mci out")
         if self.start == "nothing" and self.restoration not in (restoration.SHIPPED, restoration.NONE):
             raise ValueError("restoration works on ADMM-TV's volume: give start=admm-tv, or leave restoration out")
         if 0 < self.finest < COARSEST:
@@ -113,7 +115,7 @@ class NAF(Method):
     Options = NAFOptions
     presets = {
         "recommended": {},
-        "from-scratch": {"start": "nothing", "iterations": 1000, "smoothness": 1.0},
+        "from-scratch": {"start": "nothing", "iterations": 1000, "smoothness": 1.0, "layer_norm": False},
         "paper": {
             "start": "nothing",
             "iterations": 150_000,

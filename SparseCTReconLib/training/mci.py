@@ -35,9 +35,9 @@ FINAL_RATE = 0.05
 
 
 def network_for(preset: str, grid: Grid) -> HashNetwork:
-    """The network with which a preset of the method "naf" reconstructs on `grid` from nothing, one of `PRESETS`."""
+    """The network with which a preset of the method "naf", one of `PRESETS`, pretrains on `grid`: with layer norm."""
     naf = methods.get("naf")
-    return architecture(methods.parse_options(naf, {"preset": preset}), UnitCube(grid))
+    return architecture(methods.parse_options(naf, {"preset": preset, "layer_norm": True}), UnitCube(grid))
 
 
 class Pretraining:

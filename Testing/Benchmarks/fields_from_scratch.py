@@ -28,9 +28,9 @@ VARIANTS = {
     "NI-NeRF without MCI, mask": NI_NERF | {"mci": "none", "mask_step": 0},
     "NI-NeRF without mask": NI_NERF | {"mask_step": 0},
     "NI-NeRF": NI_NERF,
-    "ours without LN": OURS | {"layer_norm": False},
     "ours": OURS,
-    "ours + MCI": OURS | {"mci": "auto"},
+    "ours + LN": OURS | {"layer_norm": True},
+    "ours + LN + MCI": OURS | {"layer_norm": True, "mci": "auto"},
 }
 
 

@@ -95,6 +95,7 @@ def test_the_mask_comes_after_its_step(tiny, monkeypatch):
     [
         {"mci": "head"},
         {"start": "admm-tv", "mci": "auto"},
+        {"start": "nothing", "mci": "auto", "layer_norm": False},
         {"start": "nothing", "restoration": "mine.safetensors"},
         {"start": "fdk"},
         {"finest": 15},
