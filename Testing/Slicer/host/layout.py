@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import slicer
+import vtk
 
 
 class LayoutManager:
@@ -44,6 +45,12 @@ class LayoutManager:
     def sliceWidget(self, name: str):
         logic = self._slices[name]
         return types.SimpleNamespace(sliceLogic=lambda: logic, mrmlSliceNode=logic.GetSliceNode)
+
+    def mrmlSliceLogics(self):
+        logics = vtk.vtkCollection()
+        for name in self.sliceViewNames():
+            logics.AddItem(self._slices[name])
+        return logics
 
     def resetThreeDViews(self) -> None:
         """There are no cameras here to be moved."""

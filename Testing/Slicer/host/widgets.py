@@ -63,8 +63,25 @@ class qMRMLWidget(Dialect, QtWidgets.QWidget):
         self.mrmlSceneChanged.emit(scene)
 
 
+class _SortFilterProxyModel(Dialect, QtCore.QObject):
+    """The part of qMRMLSortFilterProxyModel that hides nodes."""
+
+    def __init__(self, selector):
+        super().__init__()
+        self.__dict__["_selector"] = selector
+
+    def invalidate(self):
+        self._refresh()
+
+    def _refresh(self):
+        self._selector._refresh()
+
+    hiddenNodeIDs = _property("QStringList", "hiddenNodeIDs", [])
+
+
 class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
     currentNodeChanged = QtCore.Signal(object)
+    nodeAddedByUser = QtCore.Signal(object)
 
     nodeTypes = _property("QStringList", "nodeTypes", [])
     showChildNodeTypes = _property(bool, "showChildNodeTypes", True)
@@ -81,6 +98,7 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
         self._id = None
         self._observations = []
         self._attributes = {}
+        self._filter = _SortFilterProxyModel(self)
         QtWidgets.QWidget.setSizePolicy(self, QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
         self.activated.connect(self._chosen)
         self.destroyed.connect(lambda *_: self._unobserve())
@@ -98,7 +116,12 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
         self._attributes[node_type] = (name, value)
         self.setMRMLScene(self._scene)
 
+    def sortFilterProxyModel(self):
+        return self._filter
+
     def _shown(self, node):
+        if node.GetID() in self._filter.hiddenNodeIDs:
+            return False
         name, value = self._attributes.get(node.GetClassName(), (None, None))
         if name and self._scene is not None and not any(observed is node for observed, _ in self._observations):
             self._observations.append((node, node.AddObserver("ModifiedEvent", lambda *_: self._refresh())))
@@ -124,6 +147,7 @@ class qMRMLNodeComboBox(Dialect, QtWidgets.QComboBox):
     def addNode(self):
         node = self._scene.AddNewNodeByClass(self.nodeTypes[0], self._scene.GenerateUniqueName(self.baseName or "Volume"))
         self.setCurrentNode(node)
+        self.nodeAddedByUser.emit(node)
         return node
 
     def _unobserve(self):
