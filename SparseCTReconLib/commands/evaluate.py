@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import InputError
 from ..evaluation.assess import Assessment, Entry, Wanted
 from ..evaluation.metrics import BODY
 from ..jobs.compare_task import REPORT, TABLE, write_found
@@ -53,8 +54,7 @@ def evaluate(recon: Path, reference: Path, asked: Evaluation, consoles: tuple[Co
     """
     progress, console = consoles
     recon, reference = absolute(recon), absolute(reference)
-    for file in filter(None, (asked.json, asked.csv, asked.report)):
-        check_place(absolute(file))
+    _check_outputs(asked, (recon, reference))
     with tempfile.TemporaryDirectory(prefix="sparsectrecon-evaluate-") as temporary:
         folder = Path(temporary)
         found = _in_worker(recon, reference, asked, folder, progress) if asked.organs else _here(recon, reference, asked, folder)
@@ -67,6 +67,19 @@ def evaluate(recon: Path, reference: Path, asked: Evaluation, consoles: tuple[Co
         write_json(absolute(asked.json), figures)
     _print(found["results"][0], figures, console)
     return figures
+
+
+def _check_outputs(asked: Evaluation, volumes: tuple[Path, Path]) -> None:
+    """Refuse, before the work, files that cannot be written, that would take each other's place or that of a volume."""
+    files = [absolute(file) for file in (asked.json, asked.csv, asked.report) if file]
+    for number, file in enumerate(files):
+        check_place(file)
+        if any(file.resolve() == volume.resolve() for volume in volumes):
+            raise InputError(f"{file} is one of the volumes that are compared: choose another name for what is written", "bad-output")
+        if any(file.resolve() == earlier.resolve() for earlier in files[:number]):
+            raise InputError(f"{file} is asked for twice: give --json, --csv and --report a name each", "bad-output")
+    if asked.report and asked.report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--report {asked.report}: a report is HTML; choose a name that ends in .html", "bad-output")
 
 
 def _here(recon: Path, reference: Path, asked: Evaluation, folder: Path) -> dict:

@@ -179,7 +179,10 @@ _KNOWN = (
         ),
     ),
     (r"CUDA out of memory|MemoryError|Unable to allocate|can't allocate memory|CUDA error: out of memory", _OUT_OF_MEMORY),
-    (r"No space left on device", ("disk-full", "the disk is full", "Make room and run it again.")),
+    (
+        r"No space left on device",
+        ("disk-full", "the disk is full, so that TotalSegmentator could not write", "Make room and run it again."),
+    ),
     (
         r"invalid choice: '([^']*)'",
         ("bad-segmenter-task", "this TotalSegmentator has no task {0!r}", "TotalSegmentator --list-tasks lists them."),

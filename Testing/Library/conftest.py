@@ -1,6 +1,10 @@
 """Fixtures that several test files use."""
 
+import numpy as np
 import pytest
+from cli_cases import ISOCENTRE
+
+from SparseCTReconLib import Geometry, Grid, Scan, Volume, write_scan, write_volume
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +16,31 @@ def rtk():
         pytest.skip("itk-rtk is not installed: pip install itk-rtk")
     RTK.ThreeDCircularProjectionGeometry.New()
     return RTK
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A small scan's folder, for the command line."""
+    folder = tmp_path_factory.mktemp("scans") / "scan"
+    geometry = Geometry.preset("linac", 6, detector_shape=(12, 16), pixel_mm=(30, 25), isocentre_mm=ISOCENTRE)
+    write_scan(Scan(np.full((6, 12, 16), 0.5), geometry, photons=1e5), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory):
+    """A small CT's file, for the command line: a cylinder of soft tissue in air."""
+    grid = Grid.centred((20, 18, 16), (10, 10, 10), ISOCENTRE)
+    z, y, x = np.indices(grid.shape)
+    array = np.where((x - 9.5) ** 2 + (y - 8.5) ** 2 < 36, 40.0, -1000.0)
+    path = tmp_path_factory.mktemp("ct") / "ein CT.nrrd"
+    write_volume(Volume(array, grid), path)
+    return path
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """The command line knows one more method, `played`."""
+    import played_cli
+
+    played_cli.install(monkeypatch.setattr)

@@ -13,48 +13,9 @@ import numpy as np
 import played_cli
 import pytest
 import torch
+from cli_cases import ISOCENTRE, refused, run
 
-from SparseCTReconLib import Geometry, Grid, Scan, Volume, read_scan, read_volume, write_scan, write_volume
-from SparseCTReconLib.cli import main
-
-ISOCENTRE = (10.0, -20.0, 300.0)
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scans") / "scan"
-    geometry = Geometry.preset("linac", 6, detector_shape=(12, 16), pixel_mm=(30, 25), isocentre_mm=ISOCENTRE)
-    write_scan(Scan(np.full((6, 12, 16), 0.5), geometry, photons=1e5), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ct(tmp_path_factory):
-    grid = Grid.centred((20, 18, 16), (10, 10, 10), ISOCENTRE)
-    z, y, x = np.indices(grid.shape)
-    array = np.where((x - 9.5) ** 2 + (y - 8.5) ** 2 < 36, 40.0, -1000.0)
-    path = tmp_path_factory.mktemp("ct") / "ein CT.nrrd"
-    write_volume(Volume(array, grid), path)
-    return path
-
-
-@pytest.fixture
-def played(monkeypatch):
-    played_cli.install(monkeypatch.setattr)
-
-
-def run(*arguments):
-    return main([str(argument) for argument in arguments])
-
-
-def refused(capsys, *arguments):
-    """The one sentence with which the command refuses `arguments`."""
-    assert run(*arguments) == 2
-    said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and said.err.rstrip().endswith(lines[0]), said.err
-    assert "Traceback" not in said.err + said.out
-    return lines[0]
+from SparseCTReconLib import Grid, Volume, read_scan, read_volume, write_volume
 
 
 def test_a_volume_comes_out_of_a_scan_with_its_figures(tmp_path, scan, played, capsys):
@@ -87,6 +48,16 @@ def test_the_output_takes_exactly_the_grid_of_the_volume_it_is_to_be_like(tmp_pa
     assert volume.grid.matches(like) and volume.unit == "1/mm"
 
 
+@pytest.mark.parametrize("name", ["ein Kopf/", "Kopf.dcm"])
+def test_a_name_with_a_slash_or_dcm_at_its_end_becomes_a_dicom_series(tmp_path, scan, played, capsys, name):
+    assert run("reconstruct", scan, f"{tmp_path}/{name}", "--method", "played", "--size", 9, 8, 7) == 0
+    volume = read_volume(tmp_path / name)
+    np.testing.assert_allclose(volume.grid.centre_mm, ISOCENTRE, atol=1e-3)
+    np.testing.assert_allclose(volume.array, -1000 / 256, atol=0.5)
+    assert len(list((tmp_path / name).iterdir())) == 7 and len(list(tmp_path.iterdir())) == 1
+    assert f"{tmp_path}/{name}: played in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "flags, size, spacing",
     [
@@ -117,51 +88,6 @@ def test_a_scan_comes_out_of_a_ct_as_the_flags_say(tmp_path, ct):
     np.testing.assert_allclose(offset, -6, atol=1e-3)
     assert scan.provenance["seed"] == 5
     assert [path.name for path in tmp_path.iterdir()] == ["scan"]
-
-
-def test_evaluate_prints_and_writes_figures_with_their_conventions(tmp_path, ct, capsys):
-    assert run("evaluate", ct, ct, "--json", tmp_path / "figures.json") == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["rmse_hu"] == 0 and figures["ssim"] == pytest.approx(1) and figures["psnr_db"] is None
-    assert {"psnr_db", "ssim", "rmse_hu"} <= set(figures["conventions"])
-    assert "three axes" in " ".join(capsys.readouterr().out.split())
-
-
-def test_evaluate_leaves_a_report_and_a_table_where_they_are_asked_for(tmp_path, ct, capsys):
-    files = {"--json": "figures.json", "--csv": "figures.csv", "--report": "ein Bericht.html"}
-    assert run("evaluate", ct, ct, "--tissues", *(each for flag, name in files.items() for each in (flag, tmp_path / name))) == 0
-    assert {path.name for path in tmp_path.iterdir()} == set(files.values())
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert next(tissue for tissue in figures["tissues"] if tissue["name"] == "air")["dice"] == 1 and "organs" not in figures
-    assert "soft tissue" in capsys.readouterr().out
-    assert "tissues,air,dice,1.0" in (tmp_path / "figures.csv").read_text()
-    assert "data:image/png" in (tmp_path / "ein Bericht.html").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def segmenter(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("SPARSECTRECON_TOTALSEGMENTATOR", str(Path(__file__).with_name("played_totalsegmentator.py")))
-    monkeypatch.setenv("SPARSECTRECON_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-def test_evaluate_compares_organs(tmp_path, ct, segmenter, capsys):
-    assert run("evaluate", ct, ct, "--organs", "--quality", "fast", "--only", "liver", "--json", tmp_path / "figures.json") == 0
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert [organ["name"] for organ in figures["organs"]] == ["liver"] and figures["organs"][0]["dice"] == 1
-    assert figures["segmenter"]["quality"] == "fast" and figures["segmenter"]["organs"] == ["liver"]
-    assert "liver" in capsys.readouterr().out
-
-
-def test_a_segmenter_that_fails_is_one_sentence_with_the_next_step(tmp_path, ct, segmenter, monkeypatch, capsys):
-    monkeypatch.setenv("PLAYED_SEGMENTER", "no-network")
-    assert run("evaluate", ct, ct, "--organs", "--json", tmp_path / "figures.json") == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert "there is no network" in said and "TOTALSEG_WEIGHTS_PATH" in said and "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_settings_of_the_segmenter_without_organs_are_refused(ct, capsys):
-    assert "add --organs" in refused(capsys, "evaluate", ct, ct, "--quality", "fast")
 
 
 def test_the_demo_leaves_table_picture_volumes_and_figures(tmp_path, ct, played, monkeypatch, capsys):
@@ -239,15 +165,16 @@ def test_compare_leaves_table_picture_report_volumes_and_figures(tmp_path, ct, p
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "fdk", "--device", "cuda"], "fdk runs on cpu"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--device", "tpu"], "invalid choice"),
         (["reconstruct", "{scan}", "{tmp}/x.png", "--method", "played"], "give one of these endings"),
+        (["reconstruct", "{scan}", "{tmp}/series/", "--method", "played", "--mu"], "values in 1/mm have no place in a DICOM CT series"),
+        (["reconstruct", "{scan}", "{scan}/", "--method", "played"], "is not empty"),
+        (["reconstruct", "{scan}", "{ct}/", "--method", "played"], "is a file: a DICOM series is a folder"),
         (["reconstruct", "{ct}/x", "{tmp}/x.nrrd", "--method", "played"], "does not exist"),
         (["reconstruct", "{scan}", "{ct}/x.nrrd", "--method", "played"], "cannot be written"),
         (["reconstruct", "{scan}", "{tmp}/new/er/x.nrrd", "--method", "played", "--size", "9000", "9000", "9000"], "GB"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--json", "{ct}/x.json"], "cannot be written"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--json", "{tmp}"], "is a folder"),
         (["reconstruct", "{scan}", "{tmp}/x.nrrd", "--method", "played", "--previews", "{ct}/seen"], "cannot be written"),
-        (["evaluate", "{ct}", "{ct}", "--json", "{ct}/x.json"], "cannot be written"),
         (["simulate", "{ct}", "{ct}/scan"], "cannot be written"),
-        (["evaluate", "{ct}", "nowhere.nrrd"], "nowhere.nrrd does not exist"),
         (["compare", "{scan}", "{ct}", "--methods", "nav", "--out", "{tmp}/out"], "did you mean 'naf'"),
         (["compare", "{scan}", "{ct}", "--methods", "fdk", "played:shot", "--out", "{tmp}/out"], "did you mean 'short'"),
         (["compare", "{scan}", "nowhere.nrrd", "--methods", "fdk", "--out", "{tmp}/out"], "nowhere.nrrd does not exist"),
