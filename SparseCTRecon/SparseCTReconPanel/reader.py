@@ -1,4 +1,4 @@
-"""Lets Slicer itself open a scan: "Add data", drag and drop onto the window, and slicer.util.loadNodeFromFile(path, "SparseCTReconScan")."""
+"""Lets Slicer open a scan: "Add data", drag and drop onto the window, slicer.util.loadNodeFromFile(path, "SparseCTReconScan")."""
 
 from pathlib import Path
 

@@ -125,6 +125,8 @@ def _own_names() -> set[str]:
 
 
 def _python_types():
+    import argparse
+    import csv
     import hashlib
     import os
     import unittest
@@ -136,7 +138,14 @@ def _python_types():
     file.close()
     values = [getattr(builtins, name) for name in dir(builtins)]
     further = (pathlib.Path, collections.deque, type(file), type(process), np.ndarray, np.dtype, os.stat_result, type(hashlib.sha256()))
-    return [*(value for value in values if isinstance(value, type)), *further, unittest.TestCase, Requirement]
+    return [
+        *(value for value in values if isinstance(value, type)),
+        *further,
+        unittest.TestCase,
+        Requirement,
+        argparse.ArgumentParser,
+        csv.DictWriter,
+    ]
 
 
 def _defined(tree: ast.Module):

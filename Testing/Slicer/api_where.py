@@ -77,7 +77,8 @@ def _in_slicer_core(name: str, member: str) -> bool | None:
     import slicer
 
     found = getattr(slicer, name, None)
-    return None if found is None else member == name or hasattr(found, member)
+    own = getattr(found, "__module__", "").startswith("host")  # a stand-in of the test host proves nothing
+    return None if found is None or own else member == name or hasattr(found, member)
 
 
 def _in_source(where: str, member: str) -> bool | None:

@@ -2,10 +2,7 @@
 
 import os
 import signal
-import sys
 import time
-import types
-from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -88,23 +85,6 @@ def test_a_volume_that_is_no_ct_is_refused_in_a_sentence(slicer, ct, logic, fini
     assert run.error["code"] == "not-a-ct"
     assert "Hounsfield" in run.error["message"]
     assert "Traceback" not in run.error["message"]
-
-
-def test_the_modules_own_test_passes_here_too(host, slicer, monkeypatch):
-    import SparseCTRecon
-
-    def download(name):
-        (uri,) = (source["uris"] for source in registered if source["sampleName"] == name)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        storage = slicer.vtkMRMLNRRDStorageNode()
-        storage.SetFileName(url2pathname(uri.removeprefix("file://")))
-        assert storage.ReadData(node)
-        return node
-
-    registered = []
-    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic, downloadSample=download))
-    SparseCTRecon.SparseCTReconTest().runTest()
 
 
 def test_the_panel_brings_a_reconstruction_of_a_real_worker_into_the_scene(panel, slicer, ct, host, until):

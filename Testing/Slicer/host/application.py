@@ -18,11 +18,42 @@ import slicer.util
 from PySide6 import QtCore, QtWidgets
 
 from . import pythonqt, scripted, widgets
+from .files import CoreIOManager
 from .scene import Scene
 
 
 class _ModuleManager(pythonqt.Dialect, QtCore.QObject):
     moduleAboutToBeUnloaded = QtCore.Signal(str)
+    _modules: dict[str, _Module]
+
+    def module(self, name):
+        return self._modules.get(name)
+
+
+class _Module:
+    """What qSlicerScriptedLoadableModule is for `slicer.util`: a module with one widget, which is made when it is asked for."""
+
+    def __init__(self, host, name):
+        self.name = name
+        self._host, self._representation = host, None
+
+    def widgetRepresentation(self):
+        self._representation = self._representation or _Representation(self._host.open(self.name, entered=False))
+        return self._representation
+
+    def close(self) -> None:
+        if self._representation:
+            self._representation.self().cleanup()
+            self._representation.self().parent.close()
+        self._representation = None
+
+
+class _Representation:
+    def __init__(self, widget):
+        self._widget = widget
+
+    def self(self):
+        return self._widget
 
 
 class Application(pythonqt.Dialect, QtWidgets.QApplication):
@@ -45,6 +76,12 @@ class Application(pythonqt.Dialect, QtWidgets.QApplication):
     def moduleManager(self):
         return self.__dict__["_module_manager"]
 
+    def coreIOManager(self):
+        return CoreIOManager()
+
+    def commandOptions(self):
+        return types.SimpleNamespace(runPythonAndExit=False)
+
     def translate(self, context, text):
         return text
 
@@ -60,11 +97,13 @@ class Host:
         self.app = QtWidgets.QApplication.instance() or Application(["host"])
         QtCore.QCoreApplication.setApplicationVersion("5.12.3-2026-07-22")
         self.app.__dict__["_folder"] = self.folder
-        self.app.__dict__["_module_manager"] = _ModuleManager()
+        self._manager = self.app.__dict__["_module_manager"] = _ModuleManager()
+        self._manager.__dict__["_modules"] = {}
         widgets.install()
         scripted.install(real_python)
         slicer.app = self.app
         slicer.modules = types.SimpleNamespace()
+        slicer.qSlicerScriptedLoadableModule, slicer.qSlicerScriptedLoadableModuleWidget = _Module, _Representation
         slicer.util.mainWindow = lambda: None
         slicer.util.modulePath = lambda name: self.modules[name].parent.path
         slicer.util.settingsValue = lambda key, default, converter=None, settings=None: default
@@ -86,18 +125,20 @@ class Host:
         spec.loader.exec_module(module)
         parent = types.SimpleNamespace(path=str(path))
         self.modules[path.stem] = getattr(module, path.stem)(parent)
+        self._manager._modules[path.stem] = _Module(self, path.stem)
         return module
 
-    def open(self, name: str, width: int = 460):
-        """Open the panel of a loaded module: make its widget, set it up, enter it."""
+    def open(self, name: str, width: int = 460, entered: bool = True):
+        """Open the panel of a loaded module: make its widget, set it up, enter it and show it, or not (as for a script)."""
         parent = widgets.qMRMLWidget()
         QtWidgets.QWidget.setLayout(parent, self.qt.QVBoxLayout())
-        parent.__dict__["isEntered"] = True
+        parent.__dict__["isEntered"] = entered
         QtWidgets.QWidget.resize(parent, width, 700)
         widget = getattr(sys.modules[name], f"{name}Widget")(parent)
         widget.setup()
-        widget.enter()
-        QtWidgets.QWidget.show(parent)
+        if entered:
+            widget.enter()
+            QtWidgets.QWidget.show(parent)
         self.process_events()
         return widget
 
@@ -116,7 +157,9 @@ class Host:
         self.app.__dict__.pop("_layout_manager").close()
 
     def clear(self) -> None:
-        """Close the scene and forget the errors shown."""
+        """Close what scripts have opened and the scene, and forget the errors shown."""
+        for module in self._manager._modules.values():
+            module.close()
         self.scene.close()
         self.errors.clear()
 

@@ -60,7 +60,11 @@ class ScriptedLoadableModuleLogic:
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
     def runTest(self):
-        pass
+        """What "Reload and Test" calls."""
+        for name in [one for one in dir(self) if "test" in one and callable(getattr(self, one))]:
+            self.setUp()
+            getattr(self, name)()
+            self.tearDown()
 
     def delayDisplay(self, message, requestedDelay=None, msec=None):
         pass
