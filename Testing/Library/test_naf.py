@@ -131,6 +131,14 @@ def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny, tmp_
     assert said(*tiny, None, mci="abdomen", **alone) == (mci.load("abdomen", Head(16, 32)).source, "numba")
 
 
+def test_the_shipped_network_is_not_asked_about_more_views_than_it_has_learnt_from(tiny, tmp_path):
+    scan, grid = scan_of(Phantom(11.0), circular(views=50)), tiny[1]
+    assert StartingVolume(scan, grid, "shipped").network is None
+    own = tmp_path / "mine.safetensors"
+    restoration.save(restoration.RestorationNetwork((8, 8, 8)), own, {})
+    assert StartingVolume(scan, grid, str(own)).network is not None
+
+
 def test_weights_of_another_network_and_a_backend_that_is_not_there_are_refused_before_the_work(tiny, monkeypatch):
     monkeypatch.setattr(StartingVolume, "states", lambda *a: pytest.fail("the work has begun"))
     wrong = {"start": "nothing", "mci": "abdomen", "hidden": 64}, {"backend": "tinycudann"}
