@@ -24,7 +24,8 @@ from SparseCTReconLib.evaluation.segmenter_process import SegmenterError
 
 VARIABLE = "SPARSECTRECON_TOTALSEGMENTATOR_PYTHON"
 PYTHON = os.environ.get(VARIABLE)
-PROGRAM = str(Path(PYTHON).with_name("TotalSegmentator")) if PYTHON else None
+FOLDER = Path(PYTHON or ".").absolute().parent
+PROGRAM = str(FOLDER / "TotalSegmentator")
 GRID = Grid((40, 36, 28), (3.5, 3.0, 4.0), (-60.0, 30.0, 400.0), rotation((1, 2, -1), 0.2) @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
 LIVER, LUNG, NAMES = 5, 10, {5: "liver", 10: "lung_upper_lobe_left"}
 
@@ -169,7 +170,7 @@ def test_a_gpu_that_is_asked_for_and_absent_is_said(segmenter, tmp_path):
     assert failure(segmenter, tmp_path, quality="fast", device="gpu") == "no-gpu"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="lists processes as POSIX does")
+@pytest.mark.skipif(os.name == "nt" or not shutil.which("ps"), reason="lists processes with ps")
 def test_it_ends_with_its_children_when_the_caller_wants_no_more(segmenter, tmp_path):
     def stop(stage, fraction):
         if stage.startswith("Predicting") and len(running()) > 1:
@@ -186,4 +187,4 @@ def test_it_ends_with_its_children_when_the_caller_wants_no_more(segmenter, tmp_
 def running():
     """Command lines of what runs from TotalSegmentator's environment, nnU-Net's workers among them."""
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(Path(PYTHON).parent) in line]
+    return [line for line in listed.splitlines() if line.startswith(str(FOLDER))]
