@@ -11,12 +11,13 @@ from slicer.i18n import tr as _
 
 from SparseCTReconLib.jobs.client import Job, JobState
 
+from .compare_export import fileName
 from .compare_tables import makeTables
 from .placement import exportInWorld, hasVoxels
 from .request import writeJob
 
 POLL_INTERVAL_MS = 100
-RESULT_FOLDER = "comparison"
+RESULT_FOLDER, VOLUME_FOLDER = "comparison", "volumes"
 
 
 class ComparisonRun:
@@ -163,19 +164,22 @@ class ComparisonRun:
         node = slicer.mrmlScene.GetNodeByID(nodeID)
         if not hasVoxels(node):
             raise ValueError(_("{name} was deleted: the comparison was stopped.").format(name=name))
-        exportInWorld(node, self.folder / self._fileOf(nodeID))
+        path = self.folder / self._fileOf(nodeID, name)
+        path.parent.mkdir(parents=True)
+        exportInWorld(node, path)
         del self._toExport[0]
         if not self._toExport:
-            results = {name: f"../{self._fileOf(nodeID)}" for name, nodeID in zip(self._names, self._resultIDs)}
-            reference = self._referenceName, f"../{self._fileOf(self._referenceID)}"
+            results = {name: f"../{self._fileOf(nodeID, name)}" for name, nodeID in zip(self._names, self._resultIDs)}
+            reference = self._referenceName, f"../{self._fileOf(self._referenceID, self._referenceName)}"
             job = self.comparison.job(reference, results, f"../{RESULT_FOLDER}")
             self._job.start(writeJob(job, self.folder / "job"))
             if not self._job.active:
                 self._jobEnded()
 
-    def _fileOf(self, nodeID):
+    def _fileOf(self, nodeID, name):
+        """Where a volume is handed over: the report shows the file's name."""
         number = 0 if nodeID == self._referenceID else 1 + self._resultIDs.index(nodeID)
-        return f"volume{number}.nrrd"
+        return f"{VOLUME_FOLDER}/{number}/{fileName(name)}.nrrd"
 
     def _file(self, name):
         path = self.folder / RESULT_FOLDER / name
@@ -188,7 +192,7 @@ class ComparisonRun:
         elif self._job.state is JobState.CANCELLED or self.state is JobState.CANCELLING:
             self._end(JobState.CANCELLED, _("Cancelled."))
         else:
-            self._end(JobState.DONE, " ".join([_("Compared."), *self._warnings]))
+            self._end(JobState.DONE, "\n".join([_("Compared."), *self._warned()]))
 
     def _fail(self, error):
         self._job.kill()
@@ -199,8 +203,7 @@ class ComparisonRun:
         self._timer.stop()
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
         self.state, self.message = state, message
-        for path in self.folder.glob("volume*.nrrd"):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / VOLUME_FOLDER, ignore_errors=True)
         if state is not JobState.DONE:
             self.discard()
         self._onChanged(self)
@@ -210,7 +213,17 @@ class ComparisonRun:
         if kind == "stage" and self.state is JobState.RUNNING:
             self.message = _("Comparing: {stage}").format(stage=event.get("name", ""))
         elif kind == "warning":
-            self._warnings.append(_("Warning: {message}.").format(message=event.get("message", "").rstrip(".")))
+            self._warnings.append(event.get("message", "").rstrip("."))
+
+    def _warned(self):
+        """The warnings as sentences; one that several results share is said once."""
+        shared = {}
+        for message in self._warnings:
+            name = next((name for name in self._names if message.startswith(f"{name}: ")), None)
+            shared.setdefault(message[len(name) + 2 :] if name else message, []).append(name)
+        for message, names in shared.items():
+            about = ", ".join(filter(None, names))
+            yield _("Warning: {message}.").format(message=f"{about}: {message}" if about else message)
 
     def _importResult(self, event):
         if self.state is JobState.CANCELLING:

@@ -24,7 +24,7 @@ class CompareSection(Section):
         super().__init__(panel)
         ui = self.ui
         self.comparison = None
-        self._checked = None
+        self._checked, self._seen = set(), set()
         self._followed = ()
         self._filling = False
         self.viewing = CompareViewing(ui, self.chosen, self.say)
@@ -79,7 +79,7 @@ class CompareSection(Section):
 
     def onRunChanged(self, run):
         if run.state is JobState.DONE and run.outputNode:
-            self._checked = {*(self._checked or ()), run.outputNode.GetID()}
+            self._checked.add(run.outputNode.GetID())
             self._followed = ()  # a result that was there before has new voxels
             self.refresh()
         self._checkCanCompare()
@@ -92,14 +92,15 @@ class CompareSection(Section):
         self.viewing.close()
 
     def refresh(self):
-        """List the volumes of the scene anew; what was checked stays checked."""
+        """List the volumes of the scene anew; what was checked stays checked, and new results of this module are checked."""
         nodes = candidates()
         if self.parameters and self.reference is None and nodes:
             self.parameters.compareReference = defaultReference(nodes, self.parameters.inputVolume)
         reference = self.reference
         nodes = [node for node in nodes if node is not reference]
-        if self._checked is None and any(map(isResult, nodes)):
-            self._checked = {node.GetID() for node in nodes if isResult(node)}
+        results = {node.GetID() for node in nodes if isResult(node)}
+        self._checked |= results - self._seen
+        self._seen |= results
         self._fill(nodes)
         self._follow()
 
@@ -195,7 +196,7 @@ class CompareSection(Section):
     def _onSceneClose(self):
         self.viewing.reset()
         self.comparison = self.comparison if self.comparison and self.comparison.active else None
-        self._checked = None
+        self._checked, self._seen = set(), set()
         self.ui.compareTableSelector.clear()
         self._showComparison()
 
@@ -207,7 +208,7 @@ class CompareSection(Section):
             item = qt.QListWidgetItem(node.GetName())
             item.setData(qt.Qt.UserRole, node.GetID())
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-            chosen = node.GetID() in (self._checked or ()) and len(self.checked) < MOST_RESULTS
+            chosen = node.GetID() in self._checked and len(self.checked) < MOST_RESULTS
             item.setCheckState(qt.Qt.Checked if chosen else qt.Qt.Unchecked)
             rows.addItem(item)
         self._filling = False

@@ -44,6 +44,7 @@ class CompareViews:
             node.SetLayoutDescription(LAYOUT, description)
         if manager.layout != LAYOUT:
             self._before = manager.layout
+        node.SetSaveWithScene(False)  # opened where nothing has described this layout, the scene would have no views at all
         manager.setLayout(LAYOUT)
         for view in self._views:
             view.fill()
@@ -55,6 +56,8 @@ class CompareViews:
     def restore(self):
         """Go back to the layout that was there before, unless the user has left this one already."""
         manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.layoutLogic().GetLayoutNode().SetSaveWithScene(True)
         if self.shown and self._before is not None:
             manager.setLayout(self._before)
         self._before, self._views = None, []

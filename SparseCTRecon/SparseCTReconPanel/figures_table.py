@@ -1,5 +1,7 @@
 """A table node in a table widget, with figures as a person reads them."""
 
+import os
+
 import qt
 
 from .compare_tables import textOf
@@ -20,8 +22,10 @@ def showTable(widget, node):
     for number, column in enumerate(columns):
         tip = node.GetColumnDescription(column.GetName())
         widget.horizontalHeaderItem(number).setToolTip(tip)
-        for row in range(column.GetNumberOfValues()):
-            widget.setItem(row, number, _item(column, row))
+        values = [column.GetValue(row) for row in range(column.GetNumberOfValues())]
+        shared = 0 if column.IsNumeric() else _sharedWords(values)
+        for row, value in enumerate(values):
+            widget.setItem(row, number, _number(value) if column.IsNumeric() else _text(value[shared:], value))
     widget.verticalHeader().setVisible(False)
     widget.resizeColumnsToContents()
     widget.resizeRowsToContents()
@@ -41,10 +45,19 @@ def _heading(column):
     return f"{name}\n({unit}" if unit else name
 
 
-def _item(column, row):
-    value = column.GetValue(row)
-    item = qt.QTableWidgetItem(textOf(value) if column.IsNumeric() else value)
-    if column.IsNumeric():
-        item.setTextAlignment(_RIGHT)
-    item.setToolTip(str(value))
+def _sharedWords(names):
+    """Length of the words that all names begin with, such as the CT's name: a narrow table can do without. Bare numbers say nothing."""
+    length = os.path.commonprefix(names).rfind(" ") + 1 if len(set(names)) > 1 else 0
+    return length if all(any(map(str.isalpha, name[length:])) for name in names) else 0
+
+
+def _number(value):
+    item = _text(textOf(value), str(value))
+    item.setTextAlignment(_RIGHT)
+    return item
+
+
+def _text(text, tip):
+    item = qt.QTableWidgetItem(text)
+    item.setToolTip(tip)
     return item

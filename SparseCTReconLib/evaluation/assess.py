@@ -23,6 +23,8 @@ from .segmentation import Segmenter, Settings
 from .segmenter_process import SegmenterError
 
 MOST_RESULTS = 6
+_USUAL_FRACTION = 0.9
+"""A grid of larger voxels about a CT reaches beyond it by a part of a voxel on each side: nothing to warn of."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Assessment:
     def _image(self, result: Entry, pair: Pair, described: dict) -> dict:
         self._begin("image figures")
         figures = image_figures(pair)
-        if (share := figures["compared_fraction"]) < 1:
+        if (share := figures["compared_fraction"]) < _USUAL_FRACTION:
             self._warn(described, f"{100 * share:.1f} % of its voxels lie within the reference; the rest does not count")
         return figures
 

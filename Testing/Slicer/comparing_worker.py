@@ -25,8 +25,9 @@ class ComparingWorker(ActingWorker):
                 "error", code="weights-missing", message="TotalSegmentator's weights are missing.", next_step="Connect to a network once."
             )
             return
-        if self._script.warning:
-            yield encode("warning", message=self._script.warning)
+        warnings = self._script.warning
+        for message in warnings if isinstance(warnings, list) else filter(None, [warnings]):
+            yield encode("warning", message=message)
         path = write_comparison(spec)
         self._exit_code = 0
         yield encode("done", path=str(path), summary={})

@@ -153,7 +153,14 @@ def test_a_warning_of_the_worker_is_told(slicer, logic, played, finished):
     played.warning = "12.0 % of the grid lie outside the reference"
     reference, results = reference_and_results(slicer, 1)
     run = finished(logic.startComparison(reference, results))
-    assert run.message == "Compared. Warning: 12.0 % of the grid lie outside the reference."
+    assert run.message == "Compared.\nWarning: 12.0 % of the grid lie outside the reference."
+
+
+def test_a_warning_that_results_share_is_told_once(slicer, logic, played, finished, monkeypatch):
+    monkeypatch.setattr(played, "warning", ["Result 1: no organ", "Result 2: no organ", "Result 2: something else"])
+    reference, results = reference_and_results(slicer, 2)
+    run = finished(logic.startComparison(reference, results))
+    assert run.message.splitlines() == ["Compared.", "Warning: Result 1, Result 2: no organ.", "Warning: Result 2: something else."]
 
 
 def test_a_cancelled_comparison_leaves_the_scene_and_the_disk_as_they_were(slicer, logic, played, until, finished):

@@ -77,6 +77,14 @@ def test_one_click_compares_this_module_s_results_with_the_ct(compare, compared,
     assert compare.ui.compareStatusLabel.text == "Compared." and not host.errors
 
 
+def test_names_that_begin_alike_are_shown_without_what_they_share(compare, compared, volumes):
+    for node, method in zip(volumes[1], ("fdk", "admm-tv", "naf")):
+        node.SetName(f"Head of Ms M\u00fcller {method}")
+    compared()
+    assert [row[0] for row in shown(compare)] == ["naf", "admm-tv", "fdk"]
+    assert compare.ui.compareTable.item(0, 0).toolTip() == "Head of Ms M\u00fcller naf"
+
+
 def test_the_other_tables_can_be_chosen(compare, compared):
     compared()
     selector = compare.ui.compareTableSelector

@@ -1,5 +1,7 @@
 """The layout with linked views, on Slicer's own layout logic and slice logics; what the views show is looked at, not the widgets."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from volumes_to_compare import reference_and_results
@@ -60,6 +62,21 @@ def test_the_user_s_layout_comes_back(slicer, manager, views):
     views.show(reference, results, orientation="Coronal")
     views.restore()
     assert manager.layout == before
+
+
+def test_a_scene_that_is_saved_does_not_ask_for_a_layout_that_others_do_not_have(slicer, manager, views, tmp_path):
+    reference, results = reference_and_results(slicer, 1)
+    views.show(reference, results)
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "side by side.mrb"))
+    views.restore()
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "before.mrb"))
+    with_views, without = (_scene_text(tmp_path / f"{name}.mrb") for name in ("side by side", "before"))
+    assert "currentViewArrangement" not in with_views and f'currentViewArrangement="{manager.layout}"' in without
+
+
+def _scene_text(path):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith(".mrml"))).decode("utf-8")
 
 
 def test_a_layout_that_the_user_chose_meanwhile_stays(slicer, manager, views):
