@@ -24,11 +24,14 @@ _LOWEST, _HIGHEST = -32768, 32767
 _LONGEST_LO, _LONGEST_ST, _LONGEST_LT = 64, 1024, 10240
 _SERIES_BEHIND_THE_SOURCE = 1000
 
-_PATIENT_AND_STUDY = (
-    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
-    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName"),
+_NEEDED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition"),
 )
+_OPTIONAL = ("IssuerOfPatientID", "PatientAge", "PatientIdentityRemoved", "DeidentificationMethod", "StudyDescription")
+"""What all series of a patient and a study have in common; what is needed may be empty."""
+
 _SAID = ("preset", "steps", "options", "weights", "geometry", "mu_water_per_mm", "reprojection_residual", "warnings", "versions", "date")
 
 log = logging.getLogger(__name__)
@@ -123,7 +126,7 @@ def _anonymous(moment: datetime.datetime) -> dict:
         "StudyInstanceUID": _uid(),
         "StudyDate": f"{moment:%Y%m%d}",
         "StudyTime": f"{moment:%H%M%S}",
-        "StudyID": "",
+        "StudyID": "1",
         "StudyDescription": f"{_OURS}, research use only",
         "AccessionNumber": "",
         "ReferringPhysicianName": "",
@@ -140,7 +143,7 @@ def _taken_from(pydicom, like) -> dict:
     file = next((each for each in sorted(path.iterdir()) if is_dicom_file(each)), path) if path.is_dir() else path
     try:
         source = pydicom.dcmread(file, stop_before_pixels=True)
-        values = {name: "" if source.get(name) is None else str(source.get(name)) for name in _PATIENT_AND_STUDY}
+        values = dict.fromkeys(_NEEDED, "") | {name: _plain(source[name]) for name in _NEEDED + _OPTIONAL if name in source}
         number = int(source.get("SeriesNumber") or 0)
     except (pydicom.errors.InvalidDicomError, OSError, ValueError) as error:
         raise InputError(f"{like} cannot be read as DICOM ({error}): give a series whose study this one joins", "unreadable") from error
@@ -148,6 +151,13 @@ def _taken_from(pydicom, like) -> dict:
         raise InputError(f"{like} says nothing of its study (StudyInstanceUID): give another series, or none", "bad-series")
     values["FrameOfReferenceUID"] = values["FrameOfReferenceUID"] or _uid()
     return values | {"SeriesNumber": _SERIES_BEHIND_THE_SOURCE + number}
+
+
+def _plain(element) -> str | list[str]:
+    """The value of an attribute of another file, whatever the characters there are encoded in."""
+    if element.VM > 1:
+        return [str(value) for value in element.value]
+    return "" if element.value is None else str(element.value)
 
 
 def _series(said: dict[str, str], moment: datetime.datetime, description: str | None) -> dict:
@@ -159,6 +169,7 @@ def _series(said: dict[str, str], moment: datetime.datetime, description: str | 
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
         "Modality": "CT",
         "SeriesInstanceUID": _uid(),
+        "Laterality": "",  # unknown, and asked for where a body part has two sides
         "SeriesDescription": _text(description, _LONGEST_LO) if description else title,
         "SeriesDate": f"{moment:%Y%m%d}",
         "SeriesTime": f"{moment:%H%M%S}",

@@ -129,7 +129,8 @@ def source(tmp_path):
         dataset.SpecificCharacterSet = "ISO_IR 100"
         for keyword, value in (said | {"AccessionNumber": "A1", "SeriesNumber": 3}).items():
             setattr(dataset, keyword, value)
-        del dataset.StudyID
+        for keyword in ("StudyID", "PatientIdentityRemoved", "DeidentificationMethod"):
+            delattr(dataset, keyword)
         dataset.save_as(path)
     return tmp_path / "source"
 
@@ -144,6 +145,25 @@ def test_like_a_source_it_joins_patient_study_and_frame_as_a_new_series(tmp_path
     assert first.SeriesInstanceUID != theirs.SeriesInstanceUID and first.SeriesNumber != theirs.SeriesNumber
     assert uids(tmp_path / "series", "SOPInstanceUID").isdisjoint(uids(source, "SOPInstanceUID"))
     assert "PatientIdentityRemoved" not in first
+
+
+def test_like_an_anonymised_source_it_stays_anonymised(tmp_path, source):
+    for path in source.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", ["names taken out", "dates moved"]
+        dataset.save_as(path)
+    write_series(Volume(HU, OBLIQUE), tmp_path / "series", like=source)
+    first = slices(tmp_path / "series")[0]
+    assert first.PatientIdentityRemoved == "YES" and list(first.DeidentificationMethod) == ["names taken out", "dates moved"]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_source_with_a_date_that_is_none_does_not_keep_a_series_from_its_study(tmp_path, source):
+    dataset = pydicom.dcmread(source / "slice-0001.dcm")
+    dataset.add(pydicom.DataElement("StudyDate", "DA", "2020.02.0x", validation_mode=0))
+    dataset.save_as(source / "slice-0001.dcm")
+    write_series(Volume(HU, OBLIQUE), tmp_path / "series", like=source)
+    assert uids(tmp_path / "series", "StudyInstanceUID") == uids(source, "StudyInstanceUID")
 
 
 def test_a_description_of_the_users_takes_the_place_of_the_methods(tmp_path):
