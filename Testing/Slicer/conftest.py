@@ -110,6 +110,7 @@ def panel(host, request):
     widget = host.open("SparseCTRecon")
     yield widget
     widget.cleanup()
+    widget.parent.setMRMLScene(None)  # else the selectors of each test's panel would follow the scenes of all tests after it
     widget.parent.close()
 
 

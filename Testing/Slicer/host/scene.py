@@ -60,7 +60,7 @@ class Scene:
         self._data_io_logic.SetMRMLScene(self.mrml)
 
     def _add_logics(self, folder):
-        self.application_logic = slicer.vtkMRMLApplicationLogic()
+        self.application_logic = slicer.vtkSlicerApplicationLogic()
         self.application_logic.SetTemporaryPath(str(folder))
         self.application_logic.SetMRMLScene(self.mrml)
         # The colours that need no file of Slicer's installation.
