@@ -1,49 +1,99 @@
-"""What the library says about its methods, read from its source: importing a method would need packages that the panel may not have yet."""
+"""What the library says about its methods, from the file that it keeps of them: importing a method would need packages that the panel may
+not have yet."""
 
-import ast
+import json
 from functools import cache
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
+
+ABBREVIATIONS = {"mci": "MCI", "cg": "CG"}
+
 
 @cache
-def describe(name):
-    """Return {"title", "summary", "citation", "presets": [name, ...]} of the method called `name`, as far as its class states them."""
+def _methods():
     import SparseCTReconLib.methods as methods
 
-    file = Path(methods.__file__).parent / f"{name.replace('-', '_')}.py"
+    text = (Path(methods.__file__).parent / "methods.json").read_text(encoding="ascii")
+    return {about["name"]: about for about in json.loads(text)}
+
+
+def describe(name):
+    """The method called `name`: title, summary, citation, devices, weights, presets {name: values} and options."""
+    return _methods()[name]
+
+
+def presetOf(name, preset):
+    """`preset`, or the method's first one where that is empty or not one of its presets."""
+    presets = describe(name)["presets"]
+    return preset if preset in presets else next(iter(presets))
+
+
+def presetValues(name, preset):
+    """The value of every option of the method `name` with a preset; None where the method decides."""
+    about = describe(name)
+    return {option["name"]: option["default"] for option in about["options"]} | about["presets"][presetOf(name, preset)]
+
+
+def missingWeights(name):
+    """Names of the pretrained weights that the method may use and this installation does not have."""
+    from SparseCTReconLib import resources
+
+    return [one for one in describe(name)["weights"] if not _has(resources, one)]
+
+
+def _has(resources, weights):
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
-        return {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            texts = dict(filter(None, map(_text, node.body)))
-            if texts.get("name") == name:
-                presets = next(filter(None, map(_presets, node.body)), [])
-                return {key: texts[key] for key in ("title", "summary", "citation") if key in texts} | {"presets": presets}
-    return {}
-
-
-def _presets(statement):
-    """The names in a class's dictionary of presets; None for any other statement."""
-    if _name(statement) != "presets" or not isinstance(statement.value, ast.Dict):
-        return None
-    return [key.value for key in statement.value.keys if isinstance(key, ast.Constant)]
-
-
-def _text(statement):
-    """(name, string) of a class attribute that is a plain string."""
-    name = _name(statement)
-    if name is None or getattr(statement, "value", None) is None:
-        return None
-    try:
-        value = ast.literal_eval(statement.value)
+        resources.find(f"Weights/{weights}.safetensors")
     except ValueError:
-        return None
-    return (name, value) if isinstance(value, str) else None
+        return False
+    return True
 
 
-def _name(statement):
-    """The name that a statement assigns to, or None."""
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
-    return target.id if isinstance(target, ast.Name) else None
+def needs(name, gpus=None):
+    """What the method needs beside a scan, in one sentence, and whether this machine has it; `gpus` are those found, None before that."""
+    about, missing = describe(name), missingWeights(name)
+    device = _("Runs on the CPU or on an NVIDIA GPU") if "cuda" in about["devices"] else _("Runs on the CPU")
+    if "cuda" in about["devices"] and gpus is not None:
+        device += _(" (found: {name})").format(name=gpus[0].name) if gpus else _(" (none found)")
+    if not about["weights"]:
+        return _("{device}; needs no pretrained weights.").format(device=device)
+    if not missing:
+        return _("{device}; its pretrained weights are installed.").format(device=device)
+    return _("{device}; pretrained weights are missing: {names}.").format(device=device, names=", ".join(missing))
+
+
+def label(option):
+    """An option's name as it stands before its widget."""
+    first, *others = option["name"].split("_")
+    return " ".join([ABBREVIATIONS.get(first, first.capitalize()), *others])
+
+
+def hint(option):
+    """An option's help with its bounds and default, for a tool tip."""
+    bounds = _bounds(option)
+    default = _("chosen by the method") if option["default"] is None else _said(option["default"])
+    end = (
+        _("{bounds}; default: {default}").format(bounds=bounds, default=default)
+        if bounds
+        else _("Default: {default}").format(default=default)
+    )
+    return f"{option['help']}\n{end}"
+
+
+def _bounds(option):
+    low = option.get("minimum", option.get("exclusiveMinimum"))
+    high = option.get("maximum", option.get("exclusiveMaximum"))
+    above = _("more than {n}") if "exclusiveMinimum" in option else _("at least {n}")
+    below = _("less than {n}") if "exclusiveMaximum" in option else _("at most {n}")
+    said = [text.format(n=f"{n:.9g}") for text, n in ((above, low), (below, high)) if n is not None]
+    if "multipleOf" in option:
+        said.append(_("a multiple of {n}").format(n=option["multipleOf"]))
+    return ", ".join(said).capitalize()
+
+
+def _said(value):
+    if isinstance(value, bool):
+        return _("on") if value else _("off")
+    return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import logging
 import shutil
 import time
 from contextlib import suppress
@@ -15,15 +15,20 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from SparseCTReconLib.jobs.client import JobState
 
 from . import dependencies, scene
+from .compare_logic import CompareLogic
 from .job import QProcessTransport
 from .parameters import SparseCTReconParameterNode
-from .request import Request, Source, coarserGrid
+from .previous import Settings
+from .record import Record
+from .request import Request, Source
 from .run import Run
+from .run_queue import RunQueue
 from .scan_folders import ScanFolders
-from .scan_node import OutputScan, createScanNode, ctOf, findSimulated, gridOfScan, isScan, scanOf
+from .scan_node import OutputScan, ctOf, findSimulated, isScan, loadScan, saveScan
+from .target import gridOfResult
 
 
-class SparseCTReconLogic(ScriptedLoadableModuleLogic):
+class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic):
     """Sparse-view cone-beam CT reconstruction in a background process.
 
     Example::
@@ -36,7 +41,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         self.newTransport = QProcessTransport
         self.scanFolders = ScanFolders()
-        self._runs = []
+        self.queue = RunQueue()
 
     def getParameterNode(self):
         return SparseCTReconParameterNode(super().getParameterNode())
@@ -45,8 +50,8 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         """Install the Python packages that the worker needs, after asking; return whether they are there."""
         return dependencies.install()
 
-    def start(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, **changes):
-        """Start a reconstruction in the background and return its handle at once.
+    def start(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, region=None, **changes):
+        """Start a reconstruction in the background, or put it behind those that run, and return its handle at once.
 
         A scan that is simulated for it becomes a node of the scene and is used again for as long as nothing of it is changed.
 
@@ -55,6 +60,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         :param request: a Request; the defaults if not given.
         :param onChanged: called with the handle whenever there is something new.
         :param scanVolume: scan node to reconstruct from, instead of a CT.
+        :param region: vtkMRMLMarkupsROINode whose box is reconstructed, along its own axes; the whole CT if not given.
         :param changes: fields of the request to change, such as method="admm-tv", views=30 or scanFolder="/data/scan".
         :raises ValueError: if something that is needed is missing or wrong, in one sentence.
         """
@@ -66,14 +72,15 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         self._check(request, inputVolume, scanVolume)
         if isScan(outputVolume):
             raise ValueError(_("{name} is a scan: choose another volume for the result.").format(name=outputVolume.GetName()))
-        return self._start(lambda folder: self._newRun(folder, request, inputVolume, outputVolume, scanVolume, onChanged))
+        nodes = {"inputVolume": inputVolume, "scanVolume": scanVolume, "region": region}
+        return self._start(lambda folder: self._newRun(folder, request, nodes, outputVolume, onChanged))
 
-    def process(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, **changes):
+    def process(self, inputVolume=None, outputVolume=None, request=None, onChanged=None, scanVolume=None, region=None, **changes):
         """Reconstruct, wait for it, and return the volume node; None if it was cancelled. For the arguments see `start`.
 
         :raises RuntimeError: if the reconstruction failed.
         """
-        run = self._wait(self.start(inputVolume, outputVolume, request, onChanged, scanVolume, **changes))
+        run = self._wait(self.start(inputVolume, outputVolume, request, onChanged, scanVolume, region, **changes))
         return run.outputNode if run.state is JobState.DONE else None
 
     def startSimulation(self, inputVolume, request=None, onChanged=None, **changes):
@@ -101,26 +108,19 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
 
         :raises ValueError: where it cannot be read, in one sentence.
         """
-        from SparseCTReconLib.formats import read_scan
-
-        scan = read_scan(path)
-        name = os.path.basename(os.path.dirname(path) if os.path.isfile(path) else os.path.normpath(path))
-        return createScanNode(scan, name or _("Scan"))
+        return loadScan(path)
 
     def saveScan(self, scanVolume, folder):
         """Write a scan node to a scan folder, which other programs read.
 
         :raises ValueError: where the node's attributes were edited, or the folder cannot be written, in one sentence.
         """
-        from SparseCTReconLib.formats import write_scan
-
-        write_scan(scanOf(scanVolume), folder)
+        saveScan(scanVolume, folder)
 
     def stopAll(self, message):
         """Stop every run of this logic, put the scene back, and delete the folders of its scans."""
-        for run in self._runs:
-            run.stop(message)
-        self._runs = []
+        self.stopComparison(message)
+        self.queue.stopAll(message)
         self.scanFolders.discard()
 
     def _check(self, request, inputVolume, scanVolume=None):
@@ -136,7 +136,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
             )
 
     def _start(self, newRun):
-        if not any(run.active for run in self._runs):
+        if not any(run.active for run in self.queue.runs):
             self.scanFolders.discardUnused()
         folder = slicer.util.tempDirectory(key="SparseCTRecon-")
         try:
@@ -144,8 +144,8 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._runs.append(run)
-        return run.start()
+        self.queue.add(run)
+        return run
 
     def _wait(self, run):
         while run.active:
@@ -156,24 +156,30 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
             raise RuntimeError(f"{run.error['message']} {run.error['next_step']}".strip())
         return run
 
-    def _newRun(self, folder, request, inputVolume, outputVolume, scanVolume, onChanged):
-        jobs, scanOutput = [], None
-        if request.source is Source.SIMULATE:
-            scanVolume = findSimulated(_simulationText(request, inputVolume))
-        if request.source is Source.SIMULATE and scanVolume is None:
-            scanOutput, job = self._simulation(folder, request, inputVolume)
-            jobs.append(job)
-        ct, grid, scan = self._inputs(request, inputVolume, scanVolume, scanOutput)
-        jobs.append((_("Reconstructing"), request.reconstructJob(scan, "../volume.nrrd", coarserGrid(grid, request.voxelSize))))
-        source = ct or scanVolume
+    def _newRun(self, folder, request, nodes, outputVolume, onChanged):
+        grid = gridOfResult(request, **nodes)
+        scan, scanOutput = self._scan(folder, request, nodes["inputVolume"], nodes["scanVolume"])
+        ct = self._ct(request, nodes["inputVolume"], nodes["scanVolume"])
+        source = ct or (nodes["scanVolume"] if request.source is Source.SCENE else None)
         name = f"{source.GetName() if source else 'Scan'} {request.method}"
-        output = scene.OutputVolume(outputVolume, ct, name)
-        snapshots = scene.Snapshots(f"{name} snapshots") if request.keepSnapshots else None
-        return Run(folder, jobs, output, snapshots, self.newTransport, onChanged, scanOutput)
+
+        def jobs():
+            path, before = scan()
+            return [*before, (_("Reconstructing"), request.reconstructJob(path, "../volume.nrrd", grid))]
+
+        return Run(
+            folder,
+            jobs,
+            scene.OutputVolume(outputVolume, ct, name),
+            self.newTransport,
+            onChanged,
+            scanOutput,
+            Record(name, Settings(request, **nodes), ct, request.keepSnapshots),
+        )
 
     def _newSimulation(self, folder, request, inputVolume, onChanged):
         scanOutput, job = self._simulation(folder, request, inputVolume)
-        return Run(folder, [job], None, None, self.newTransport, onChanged, scanOutput)
+        return Run(folder, [job], None, self.newTransport, onChanged, scanOutput)
 
     def _simulation(self, folder, request, inputVolume):
         """Where the simulated scan goes, and the job that makes it."""
@@ -182,28 +188,49 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic):
         scanOutput = OutputScan(self.scanFolders, inputVolume, name, _simulationText(request, inputVolume))
         return scanOutput, (_("Simulating the scan"), request.simulateJob("../ct.nrrd", str(scanOutput.folder)))
 
-    def _inputs(self, request, inputVolume, scanVolume, scanOutput):
-        """The CT, the grid of the result (None = about the isocentre), and the scan's path, as far as they are known."""
+    def _scan(self, folder, request, inputVolume, scanVolume):
+        """What gives, when the run begins, the scan's path and the jobs that make it; and where a simulated one goes."""
         if request.source is Source.FOLDER:
-            return None, None, request.scanFolder
+            return lambda: (request.scanFolder, []), None
+        text = _simulationText(request, inputVolume) if request.source is Source.SIMULATE else ""
+        scanVolume = findSimulated(text) if text else scanVolume
+        if scanVolume:
+            path = str(self.scanFolders.folderOf(scanVolume))
+            return lambda: (path, []), None
+        scanOutput, job = self._simulation(folder, request, inputVolume)
+
+        def scan():
+            found = findSimulated(text)  # by a run that was before this one in the queue
+            if found is None:
+                return str(scanOutput.folder), [job]
+            scanOutput.restore()
+            return str(self.scanFolders.folderOf(found)), []
+
+        return scan, scanOutput
+
+    def _ct(self, request, inputVolume, scanVolume):
+        """The CT that the scan is, or was, simulated from, as far as it is known."""
         if request.source is Source.SIMULATE:
-            folder = scanOutput.folder if scanOutput else self.scanFolders.folderOf(scanVolume)
-            return inputVolume, scene.gridOf(inputVolume), str(folder)
-        return ctOf(scanVolume), gridOfScan(scanVolume), str(self.scanFolders.folderOf(scanVolume))
+            return inputVolume
+        return ctOf(scanVolume) if request.source is Source.SCENE else None
 
 
 def _simulationText(request, ct):
     """What a simulation is asked for, CT included, as a text that is another for another scan."""
     job = request.simulateJob("", "")
     voxels = hashlib.blake2b(slicer.util.arrayFromVolume(ct).data, digest_size=16).hexdigest()
-    return json.dumps(job | {"ct": voxels, "grid": scene.gridOf(ct)}, sort_keys=True)
+    # To a micrometre or so: a scene that is saved and opened again does not keep the last digits.
+    grid = {key: [round(value, 5) for value in values] for key, values in scene.gridOf(ct).items()}
+    return json.dumps(job | {"ct": voxels, "grid": grid}, sort_keys=True)
 
 
 def stopAtQuit(logic):
     """Stop the logic's runs when the application quits; return what undoes this."""
 
     def stop():
-        logic.stopAll("Slicer was closed.")
+        if logic.queue.running:
+            logging.warning("SparseCTRecon: Slicer was closed, the reconstruction was stopped.")
+        logic.stopAll(_("Slicer was closed: the reconstruction was stopped."))
 
     slicer.app.connect("aboutToQuit()", stop)
 

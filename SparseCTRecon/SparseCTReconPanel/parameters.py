@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from SparseCTReconLib import methods
 from SparseCTReconLib.geometry import PRESETS
 
+from .comparison import QUALITIES
 from .request import Source
 
 DEVICES = ["auto", "cpu", "cuda"]
@@ -21,9 +22,13 @@ class SparseCTReconParameterNode:
     preset, views, arc, photons, seed - The simulated scan; arc in degrees.
     ownDetector, columns, rows, pixelSize, offset - Its detector where it is not the machine's; lengths in mm.
     method, methodPreset - The method and one of its presets; none = its first one.
+    methodOptions - What was set of the methods' options, JSON: {method: {option: value}}.
+    region - The box to reconstruct; none = the whole volume.
     voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
     outputVolume - The volume that will hold the result; none = a new one.
     keepSnapshots - Whether the previews stay in the scene as a sequence.
+    compareReference - What results are compared with.
+    segmenterQuality, organNames - TotalSegmentator's; names separated by commas, none = all organs.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -42,8 +47,13 @@ class SparseCTReconParameterNode:
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     method: Annotated[str, Choice(methods.names())] = "fdk"
     methodPreset: str = ""
+    methodOptions: str = "{}"
+    region: vtkMRMLMarkupsROINode
     voxelSize: Annotated[float, WithinRange(0, 20)] = 0.0
     device: Annotated[str, Choice(DEVICES)] = "auto"
     budget: Annotated[float, WithinRange(0, 86400)] = 0.0
     outputVolume: vtkMRMLScalarVolumeNode
     keepSnapshots: bool = False
+    compareReference: vtkMRMLScalarVolumeNode
+    segmenterQuality: Annotated[str, Choice(list(QUALITIES))] = "fast"
+    organNames: str = ""

@@ -4,13 +4,14 @@ import enum
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
 from SparseCTReconLib.geometry import PRESETS
 
+from . import method_options
 from .machine import machineDefaults, plannedGeometry
 from .scan_node import geometryOf, isScan
 
@@ -56,6 +57,8 @@ class Request:
         Name of a reconstruction method.
     methodPreset : str
         Name of one of the method's presets; empty = its first one.
+    options : dict
+        Options of the method that are not to be the preset's, by name.
     voxelSize : float
         Edge of the voxels in mm; 0 = the CT's own grid.
     device : str
@@ -79,6 +82,7 @@ class Request:
     seed: int = 0
     method: str = "fdk"
     methodPreset: str = ""
+    options: dict = field(default_factory=dict)
     voxelSize: float = 0.0
     device: str = "auto"
     budget: float = 0.0
@@ -86,7 +90,9 @@ class Request:
 
     @classmethod
     def fromParameterNode(cls, parameterNode):
-        request = cls(**{field.name: getattr(parameterNode, field.name) for field in fields(cls)})
+        names = [one.name for one in fields(cls) if one.name != "options"]
+        options = method_options.read(parameterNode.methodOptions, parameterNode.method)
+        request = cls(**{name: getattr(parameterNode, name) for name in names}, options=options)
         if not parameterNode.ownDetector:
             request = replace(request, columns=0, rows=0, pixelSize=0.0, offset=None)
         if request.source is Source.SCENE and parameterNode.scanVolume:
@@ -142,6 +148,11 @@ class Request:
         job["photons"] = self.photons if self.photons > 0 else None
         return job | self.geometryChanges()
 
+    @property
+    def changedOptions(self):
+        """Those of the options that are not what the preset has."""
+        return method_options.changed(self.method, self.methodPreset, self.options)
+
     def reconstructJob(self, scan, output, grid):
         """The job.json of the reconstruction. `grid` is a Grid as a dict, or None: about the isocentre."""
         job = {
@@ -155,8 +166,7 @@ class Request:
             "previews": "previews",
             "previews_kept": 3,
         }
-        if self.methodPreset:
-            job["options"] = {"preset": self.methodPreset}
+        job["options"] = ({"preset": self.methodPreset} if self.methodPreset else {}) | self.changedOptions
         if grid is None and self.voxelSize > 0:
             job["spacing_mm"] = [self.voxelSize] * 3
         return job

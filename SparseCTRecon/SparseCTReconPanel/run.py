@@ -3,7 +3,6 @@
 import shutil
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import qt
@@ -11,11 +10,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from SparseCTReconLib.jobs.client import Job, JobState
+from SparseCTReconLib.jobs.failures import explain
 
 from .nrrd import readNrrd
 from .request import writeJob
 
 POLL_INTERVAL_MS = 100
+FLUSH_S = 0.5
 HAND_OVER_S = 0.015
 """How long a preview may be handed over at a time; between the times the window answers."""
 
@@ -27,21 +28,28 @@ class Run:
     ----------
     folder : str
         The run's own folder for exchange with the workers.
-    jobs : list of (str, dict)
-        What is to be done, in order: a title for the user and a job.json; the last one makes the volume.
-    output : OutputVolume
-        Where the voxels go.
-    snapshots : Snapshots or None
-        Where the previews are kept.
+    jobs : list of (str, dict), or callable
+        What is to be done, in order: a title for the user and a job.json; the last one makes the volume. A callable gives the list when
+        the run begins.
+    output : OutputVolume or None
+        Where the voxels go; None where a scan is all that is made.
     newTransport : callable
         Makes a transport for each job.
     onChanged : callable, optional
         Called with this run whenever there is something new.
+    scanOutput : OutputScan or None
+        Where the projections of a job that simulates go.
+    record : Record or None
+        What is kept of the run beside the volume; None where there is no volume.
 
     Attributes
     ----------
+    title : str
+        What the run makes, for a list of runs.
     state : JobState
-        Running, Cancelling or Importing; at the end Done, Failed or Cancelled.
+        Idle while it waits for its turn, then Running, Cancelling or Importing; at the end Done, Failed or Cancelled.
+    onEnded : callable
+        Called with this run when it has ended.
     error : dict or None
         code, message, next_step, details of a run that failed.
     message : str
@@ -50,16 +58,19 @@ class Run:
         What the workers have said since `takeLog` was last called.
     """
 
-    def __init__(self, folder, jobs, output, snapshots, newTransport, onChanged=None):
+    def __init__(self, folder, jobs, output, newTransport, onChanged=None, scanOutput=None, record=None):
         self.folder = Path(folder)
+        self.title = output.name if output else scanOutput.name
+        self.onEnded = lambda run: None
         self.state = JobState.IDLE
         self.error = None
         self.message = ""
         self.previews = 0
-        self._jobs = list(jobs)
+        self._jobs = jobs
         self._index = -1
         self._output = output
-        self._snapshots = snapshots
+        self._scanOutput = scanOutput
+        self._record = record
         self._newTransport = newTransport
         self._onChanged = onChanged or (lambda run: None)
         self._job = None
@@ -71,14 +82,32 @@ class Run:
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.poll)
         self._sceneTag = None
+        self._flushed = 0.0
+
+    @property
+    def waiting(self):
+        """Whether it has not begun yet."""
+        return self.state is JobState.IDLE
 
     @property
     def active(self):
-        return self.state.active
+        """Whether there is still something to wait for."""
+        return self.waiting or self.state.active
 
     @property
     def outputNode(self):
-        return self._output.node
+        """The volume; None where there is none (yet)."""
+        return self._output.node if self._output else None
+
+    @property
+    def scanNode(self):
+        """The simulated projections; None where there are none (yet)."""
+        return self._scanOutput.node if self._scanOutput else None
+
+    @property
+    def charts(self):
+        """A chart for each figure of the run, by name."""
+        return self._record.charts if self._record else {}
 
     @property
     def workerPid(self):
@@ -91,23 +120,34 @@ class Run:
         progress = (self._job.progress if self._job else None) or {}
         return progress.get("fraction"), progress.get("remaining_s")
 
-    @property
-    def scanFolder(self):
-        """Folder of the simulated scan; None where the scan was given."""
-        path = self.folder / "scan"
-        return path if path.is_dir() else None
+    def wait(self, message):
+        """Wait for its turn; `message` says so."""
+        self.message = message
+        self._observeScene()
+        self._onChanged(self)
 
     def start(self):
+        self._observeScene()
+        if self._output and self._output.deleted:
+            self.stop(_("The output volume was deleted: nothing was reconstructed."))
+            return self
         self.state = JobState.RUNNING
-        self._sceneTag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClose)
         self._timer.start()
-        self._next()
+        try:
+            if self._output:
+                self._output.begin()
+            self._jobs = self._jobs() if callable(self._jobs) else self._jobs
+            self._next()
+        except Exception as error:
+            self._fail(error)
         self._onChanged(self)
         return self
 
     def cancel(self):
         """Ask the worker to stop; the scene is put back when it has."""
-        if self.state is JobState.RUNNING:
+        if self.waiting:
+            self.stop(_("Cancelled."))
+        elif self.state is JobState.RUNNING:
             self.state = JobState.CANCELLING
             self.message = _("Cancelling...")
             self._job.cancel()
@@ -116,25 +156,22 @@ class Run:
     def stop(self, message):
         """End the worker now and put the scene back; `message` says why."""
         if self.active:
-            self._job.kill()
+            if self._job:
+                self._job.kill()
             self._end(JobState.CANCELLED, message)
-
-    def discardScan(self):
-        """Delete the simulated scan that a finished run has left."""
-        if self.state is JobState.DONE:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def poll(self):
         """Take what the worker has said; the run's timer calls this, and whoever waits without an event loop may."""
-        if not self.active:
+        if not self.state.active:
             return
-        if self._output.deleted:
+        if self._output and self._output.deleted:
             self.stop(_("The output volume was deleted: the reconstruction was stopped."))
             return
         try:
             events = self._job.poll()
             if self._job.state is JobState.RUNNING:
                 self._showPreview()
+                self._flushCurves()
             elif not self._job.active:
                 self._jobEnded()
         except Exception as error:
@@ -157,7 +194,7 @@ class Run:
         title, values = self._jobs[self._index]
         self.message = title
         last = self._index == len(self._jobs) - 1
-        self._job = Job(self._newTransport(), self._onEvent, self._importResult if last else None)
+        self._job = Job(self._newTransport(), self._onEvent, self._importResult if last and self._output else None)
         self._job.start(writeJob(values, self.folder / f"job{self._index + 1}"))
         if not self._job.active:
             self._jobEnded()
@@ -169,39 +206,43 @@ class Run:
             self._end(JobState.FAILED, self.error["message"])
         elif state is JobState.CANCELLED or self.state is JobState.CANCELLING:
             self._end(JobState.CANCELLED, _("Cancelled."))
-        elif self._index < len(self._jobs) - 1:
-            self._next()
         else:
-            self._end(JobState.DONE, " ".join([_("{name} is ready.").format(name=self.outputNode.GetName()), *self._warnings]))
+            self._jobDone()
+
+    def _jobDone(self):
+        if self._scanOutput and self._jobs[self._index][1]["task"] == "simulate":
+            self._scanOutput.take()
+        if self._index < len(self._jobs) - 1:
+            self._next()
+            return
+        made = self.outputNode or self.scanNode
+        self._end(JobState.DONE, " ".join([_("{name} is ready.").format(name=made.GetName()), *self._warnings]))
 
     def _fail(self, error):
         """End a run that this process, not the worker, could not go on with."""
-        self._job.kill()
-        self.error = {"code": "panel", "message": str(error), "next_step": "", "details": traceback.format_exc()}
-        self._end(JobState.FAILED, str(error))
+        if self._job:
+            self._job.kill()
+        self.error = {**explain(error)._asdict(), "details": traceback.format_exc()}
+        self._end(JobState.FAILED, self.error["message"])
 
     def _end(self, state, message):
         self._timer.stop()
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
+        self._sceneTag = None
         self.state, self.message = state, message
         if state is not JobState.DONE:
-            self._output.restore()
-            if self._snapshots:
-                self._snapshots.remove()
+            for made in filter(None, (self._output, self._scanOutput, self._record)):
+                made.restore()
         self._tidyUp()
         self._onChanged(self)
+        self.onEnded(self)
 
     def _tidyUp(self):
-        """Leave the simulated scan of a run that was done, everything of one that failed, nothing of one that was cancelled."""
+        """Leave the files of a run that failed, for a look at them, and of no other."""
         if self.state is JobState.FAILED:
             self._log.append(_("The files of this run are kept in {folder}").format(folder=self.folder))
-            return
-        keep = {"scan"} if self.state is JobState.DONE else set()
-        with suppress(OSError):
-            for path in self.folder.iterdir():
-                if path.name not in keep:
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-            self.folder.rmdir()
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _onEvent(self, event):
         kind = event["event"]
@@ -212,6 +253,8 @@ class Run:
             self._log.append(f"{title}: {self._stage}")
             if self.state is JobState.RUNNING:
                 self.message = f"{title}: {self._stage}"
+        elif kind == "metric" and self._record:
+            self._record.note(event["step"], event["values"])
         elif kind == "started" and event.get("backend"):
             self._log.append(_("{method} on {device} ({backend})").format(**event))
         elif kind in ("log", "warning"):
@@ -225,7 +268,7 @@ class Run:
             self._handingOver = self._openPreview()
         if self._handingOver is None:
             return
-        steps, number = self._handingOver
+        steps, number, array, ijkToRas = self._handingOver
         until = time.perf_counter() + HAND_OVER_S
         for _slab in steps:
             if time.perf_counter() > until:
@@ -233,8 +276,7 @@ class Run:
                 return
         self._forgetPreview()
         self.previews += 1
-        if self._snapshots:
-            self._snapshots.add(self.outputNode, number or self.previews)
+        self._record.look(self.outputNode, number or self.previews, array, ijkToRas)
 
     def _openPreview(self):
         """The steps that hand the newest preview over, and its number; None where there is none."""
@@ -248,7 +290,7 @@ class Run:
         except (OSError, ValueError) as error:
             self._log.append(_("A preview could not be read: {error}").format(error=error))
             return None
-        return self._output.handOver(array, ijkToRas), preview.get("step")
+        return self._output.handOver(array, ijkToRas), preview.get("step"), array, ijkToRas
 
     def _forgetPreview(self):
         self._handingOver = None
@@ -260,9 +302,21 @@ class Run:
         self.state = JobState.IMPORTING
         self._forgetPreview()
         array, ijkToRas, attributes = readNrrd(event["path"])
-        self._output.finish(array, ijkToRas, attributes)
-        if self._snapshots:
-            self._snapshots.finish()
+        node = self._output.finish(array, ijkToRas, attributes)
+        step = event.get("summary", {}).get("step")
+        if step:
+            self._record.measure(step, array, ijkToRas)
+        self._record.finish(node)
+
+    def _flushCurves(self):
+        """Show the newest figures, now and then."""
+        if self._record and time.monotonic() > self._flushed + FLUSH_S:
+            self._record.flush()
+            self._flushed = time.monotonic()
+
+    def _observeScene(self):
+        if self._sceneTag is None:
+            self._sceneTag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClose)
 
     def _onSceneClose(self, caller=None, event=None):
         self.stop(_("The scene was closed: the reconstruction was stopped."))

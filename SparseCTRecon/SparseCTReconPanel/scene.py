@@ -65,9 +65,15 @@ class OutputVolume:
     def __init__(self, node=None, inputNode=None, name="Reconstruction"):
         self._id = node.GetID() if node else None
         self._inputID = inputNode.GetID() if inputNode else None
-        self._name = name
-        self._before = _Before(node) if node else None
+        self.name = node.GetName() if node else name
+        self._before = None
+        self._begun = False
         self._layers = None
+
+    def begin(self):
+        """Remember what the node holds: from now on it may be written to."""
+        self._begun = True
+        self._before = _Before(self.node) if self.node else None
 
     @property
     def node(self):
@@ -111,12 +117,15 @@ class OutputVolume:
         inputNode = _node(self._inputID)
         if inputNode:
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+            node.SetNodeReferenceID(PREFIX + "ct", inputNode.GetID())
             fileBeside(node, inputNode)
         self._before = None
         return node
 
     def restore(self):
         """Leave the scene as it was before the run."""
+        if not self._begun:
+            return
         for compositeID, backgroundID in self._layers or []:
             with suppress(AttributeError):
                 _node(compositeID).SetBackgroundVolumeID(backgroundID)
@@ -129,7 +138,7 @@ class OutputVolume:
         self._layers = None
 
     def _create(self):
-        name = slicer.mrmlScene.GenerateUniqueName(self._name)
+        name = slicer.mrmlScene.GenerateUniqueName(self.name)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         self._id = node.GetID()
         return node
@@ -182,7 +191,7 @@ def _show(node):
 def removeNode(node):
     """Remove a node with the display and storage nodes that came with it; the subject hierarchy follows by itself."""
     displays = [node.GetNthDisplayNode(i) for i in range(node.GetNumberOfDisplayNodes())] if node.IsA("vtkMRMLDisplayableNode") else []
-    storages = [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())]
+    storages = [node.GetNthStorageNode(i) for i in range(node.GetNumberOfStorageNodes())] if node.IsA("vtkMRMLStorableNode") else []
     slicer.mrmlScene.RemoveNode(node)
     for companion in filter(None, displays + storages):
         if companion.GetScene():
@@ -202,41 +211,3 @@ def fileBeside(node, inputNode):
         hierarchy.SetItemParent(item, parent)
     else:
         hierarchy.CreateItem(parent, node)
-
-
-class Snapshots:
-    """The previews of a run as a sequence over the iterations, with a browser to step through them."""
-
-    def __init__(self, name="Snapshots"):
-        self._name = name
-        self._id = None
-
-    @property
-    def sequenceNode(self):
-        return _node(self._id)
-
-    def add(self, volumeNode, step):
-        """Append a copy of the volume as it is at `step`."""
-        sequence = self.sequenceNode
-        if sequence is None:
-            name = slicer.mrmlScene.GenerateUniqueName(self._name)
-            sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
-            sequence.SetIndexName("iteration")
-            sequence.SetIndexUnit("")
-            sequence.SetIndexType(slicer.vtkMRMLSequenceNode.NumericIndex)
-            self._id = sequence.GetID()
-        sequence.SetDataNodeAtValue(volumeNode, str(step))
-
-    def finish(self):
-        """Add a browser for the sequence and return it; None if there was no snapshot."""
-        sequence = self.sequenceNode
-        if sequence is None:
-            return None
-        browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequence.GetName()} browser")
-        browser.AddSynchronizedSequenceNode(sequence)
-        browser.SetSelectedItemNumber(sequence.GetNumberOfDataNodes() - 1)
-        return browser
-
-    def remove(self):
-        if self.sequenceNode:
-            removeNode(self.sequenceNode)

@@ -10,12 +10,14 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from .about_section import AboutSection
+from .compare_section import CompareSection
 from .logic import SparseCTReconLogic, stopAtQuit
 from .method_section import MethodSection
 from .run_section import RunSection
+from .scan_node import isScan
 from .scan_section import ScanSection
 
-SECTIONS = (ScanSection, MethodSection, RunSection, AboutSection)
+SECTIONS = (ScanSection, MethodSection, RunSection, CompareSection, AboutSection)
 
 
 class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -91,7 +93,8 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Ensure parameter node exists and observed."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self.parameterNode.inputVolume:
-            firstVolumeNode = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            volumeNodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            firstVolumeNode = next((node for node in volumeNodes if not isScan(node)), None)
             if firstVolumeNode:
                 self.parameterNode.inputVolume = firstVolumeNode
 
@@ -99,26 +102,32 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Set and observe parameter node."""
         if self.parameterNode:
             self.parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
+            self.removeObserver(self.parameterNode, vtk.vtkCommand.ModifiedEvent, self.update)
         self.parameterNode = inputParameterNode
         if self.parameterNode:
             # Not connectGui: in Slicer 5.12 it forgets to return the tag that disconnects.
             self._guiTag = self.parameterNode.connectParametersToGui(self._boundWidgets())
-            self.addObserver(self.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
-            self._update()
+            self.addObserver(self.parameterNode, vtk.vtkCommand.ModifiedEvent, self.update)
+            self.update()
 
     def onRunChanged(self, run):
         """Called by a run whenever there is something new."""
-        self.run = run
+        if not run.waiting:
+            self.run = run
         for section in self.sections:
             section.onRunChanged(run)
+
+    def update(self, caller=None, event=None):
+        """Let every section show what follows from the parameters."""
+        if self.parameterNode:
+            for section in self.sections:
+                section.update()
+
+    def section(self, kind):
+        """The section of a class."""
+        return next(section for section in self.sections if isinstance(section, kind))
 
     def _boundWidgets(self):
         """The widgets by the names of the parameters that their dynamic property asks for."""
         bound = ((widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values() if hasattr(widget, "property"))
         return {name: widget for name, widget in bound if name}
-
-    def _update(self, caller=None, event=None):
-        if self.parameterNode:
-            for section in self.sections:
-                section.update()

@@ -34,6 +34,8 @@ class Script:
         The jobs it was given.
     warning : str
         What it warns of, if anything.
+    code : str
+        Of the error with which it ends.
     """
 
     previews: int = 3
@@ -41,6 +43,7 @@ class Script:
     voxels: Callable = lambda shape, done: np.full(shape, 100 * done, np.float32)
     jobs: list = field(default_factory=list)
     warning: str = ""
+    code: str = "memory"
     killed: bool = False
 
 
@@ -100,6 +103,7 @@ class ActingWorker:
             path = Path(spec.previews) / f"step-{step}.nrrd"
             formats.write_volume(Volume(self._script.voxels(grid.shape, done), grid), path)
             yield encode("progress", step=step, steps=self._script.previews, fraction=done, elapsed_s=step, remaining_s=75)
+            yield encode("metric", step=step, values={"residual": 1 - done})
             yield encode("preview", path=str(path), step=step)
         yield from self._end(spec, grid)
 
@@ -109,7 +113,11 @@ class ActingWorker:
         if self._script.ending == "error":
             self._exit_code = 1
             yield encode(
-                "error", code="memory", message="The volume does not fit into memory.", next_step="Take larger voxels.", details="Traceback"
+                "error",
+                code=self._script.code,
+                message="The volume does not fit into memory.",
+                next_step="Take larger voxels.",
+                details="Traceback",
             )
         elif self._script.ending == "dies":
             self._exit_code = -9
@@ -118,7 +126,7 @@ class ActingWorker:
             attributes = {"SparseCTRecon.method": spec.method, "SparseCTRecon.options": '{"a": "\u00b5"}', "unprefixed": "1"}
             formats.write_volume(Volume(self._script.voxels(grid.shape, 1.0), grid, attributes), spec.output)
             self._exit_code = 0
-            yield encode("done", path=spec.output, summary={})
+            yield encode("done", path=spec.output, summary={"step": self._script.previews + 1})
 
 
 def new_worker(script: Script) -> Callable[[], ActingWorker]:

@@ -84,4 +84,5 @@ def test_every_widget_of_the_ui_files_is_bound_to_a_parameter_that_exists():
     tree = ast.parse((MODULE / "SparseCTReconPanel" / "parameters.py").read_text(encoding="utf-8"))
     (wrapper,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
     parameters = {item.target.id for item in wrapper.body if isinstance(item, ast.AnnAssign)}
-    assert bound == parameters - {"methodPreset"}, "whose choices follow the method, so that the panel sets it itself"
+    itself = {"methodPreset", "methodOptions", "device"}
+    assert bound == parameters - itself, "whose choices follow the method and the machine, so that the panel sets them itself"

@@ -76,32 +76,6 @@ def test_every_method_of_the_library_is_offered_with_its_summary(panel):
     assert describe("cgls")["summary"]
 
 
-def test_the_presets_of_a_method_are_offered_where_there_are_several(panel, monkeypatch):
-    from SparseCTReconPanel import method_section as section
-
-    presets = {"cgls": ["recommended", "paper"], "admm-tv": ["recommended", "fast"]}
-    monkeypatch.setattr(section, "describe", lambda name: {"presets": presets.get(name, ["recommended"])})
-    combo, parameters = panel.ui.methodPresetComboBox, panel.parameterNode
-    for name in ("fdk", "cgls"):
-        parameters.method = name
-        assert combo.visible is panel.ui.methodPresetLabel.visible is (name == "cgls")
-    assert [combo.itemText(i) for i in range(combo.count)] == ["recommended", "paper"]
-    combo.currentIndex = 1
-    assert parameters.methodPreset == "paper"
-    parameters.method = "admm-tv"
-    assert parameters.methodPreset == "" and combo.currentText == "recommended"
-
-
-def test_the_presets_that_the_panel_offers_are_those_of_the_method(host):
-    from SparseCTReconPanel.catalogue import describe
-
-    from SparseCTReconLib import methods
-
-    for name in methods.names():
-        assert describe(name)["presets"] in (list(methods.get(name).presets), [])
-        assert describe(name)["presets"] or len(methods.get(name).presets) == 1
-
-
 def test_the_panel_says_what_the_evidence_recommends_for_the_number_of_views(panel, ct, tmp_path, monkeypatch):
     from SparseCTReconLib import evidence
 
@@ -192,8 +166,14 @@ def test_a_failure_is_one_sentence_with_the_next_step_and_details(acting_panel, 
     panel.ui.inputSelector.setCurrentNode(ct)
     panel.ui.applyButton.click()
     until(lambda: not panel.run.active)
-    assert host.errors == ["The volume does not fit into memory. Take larger voxels.\nTraceback"]
+    assert panel.ui.problemFrame.visible
+    assert panel.ui.problemLabel.text == "The volume does not fit into memory. Take larger voxels."
     assert panel.ui.applyButton.enabled
+    assert host.errors == [], "no dialog in the way of what the user does meanwhile"
+    panel.ui.problemDetailsButton.click()
+    assert host.errors == ["The volume does not fit into memory. Take larger voxels.\nTraceback"]
+    panel.ui.problemCloseButton.click()
+    assert not panel.ui.problemFrame.visible
 
 
 def test_packages_that_were_not_installed_are_said_and_nothing_starts(acting_panel, host, ct, monkeypatch):
@@ -202,8 +182,13 @@ def test_packages_that_were_not_installed_are_said_and_nothing_starts(acting_pan
     monkeypatch.setattr(dependencies, "missing", lambda: ["numba>=0.60"])
     acting_panel.ui.inputSelector.setCurrentNode(ct)
     acting_panel.ui.applyButton.click()
-    assert host.errors == ["The Python packages that the reconstruction needs were not installed."]
+    assert acting_panel.ui.problemLabel.text == "The Python packages that the reconstruction needs were not installed."
     assert acting_panel.run is None
+    monkeypatch.setattr(dependencies, "missing", list)
+    assert acting_panel.ui.problemActionButton.text == "Retry"
+    acting_panel.ui.problemActionButton.click()
+    assert acting_panel.run.active
+    assert not acting_panel.ui.problemFrame.visible
 
 
 def test_closing_the_scene_stops_the_run_and_the_panel_says_so(acting_panel, actor, ct, slicer, host, until):
