@@ -26,6 +26,7 @@ from .resources import SAMPLE_CT, find, kept
 OK, OPTIONAL, WARNING, FAULT = "ok", "optional", "warning", "fault"
 NEEDED = ("numpy", "scipy", "numba", "torch", "pydantic", "safetensors", "SimpleITK", "tyro", "rich", "matplotlib")
 EXTRAS = {
+    "pydicom": ("write DICOM series", "pip install pydicom"),
     "itk-rtk": ("compare with RTK", "pip install itk-rtk"),
     "tinycudann": ("faster neural fields on NVIDIA GPUs", "see https://github.com/NVlabs/tiny-cuda-nn"),
     "gsplat": ("faster Gaussians on NVIDIA GPUs", "pip install gsplat"),

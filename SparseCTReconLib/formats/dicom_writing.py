@@ -72,11 +72,14 @@ def write_series(volume: Volume, folder, like=None, description: str | None = No
     moment = datetime.datetime.now()
     shared = _anonymous(moment) if like is None else _taken_from(pydicom, like)
     shared |= _series(volume.attributes, moment, description) | _image(volume.grid) | _plane(volume.grid)
+    dataset = _dataset(pydicom, shared)
     with written_beside(folder) as beside:
         remove(beside)
         beside.mkdir()
         for k, values in enumerate(_stored(volume)):
-            _write_slice(pydicom, shared | _slice(volume.grid, values, k), beside / f"slice-{k + 1:04d}.dcm")
+            _set(dataset, _slice(volume.grid, values, k))
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            pydicom.dcmwrite(beside / f"slice-{k + 1:04d}.dcm", dataset, enforce_file_format=True)
         if folder.exists():
             folder.rmdir()
 
@@ -238,15 +241,19 @@ def _stored(volume: Volume):
         yield np.clip(np.rint(values), _LOWEST, _HIGHEST).astype("<i2")
 
 
-def _write_slice(pydicom, values: dict, path: Path) -> None:
+def _dataset(pydicom, values: dict):
+    """A dataset with what all slices have in common."""
     dataset = pydicom.Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
+    _set(dataset, values)
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    return dataset
+
+
+def _set(dataset, values: dict) -> None:
+    for name, value in values.items():
+        setattr(dataset, name, value)
 
 
 def _how_it_was_made(said: dict[str, str]) -> str:
