@@ -14,6 +14,9 @@ from .comparison import MOST_RESULTS, Comparison
 from .figures_table import showTable
 from .section import Section
 
+LINE_PIXELS = 16
+"""Least height of a line in the list, also where it is empty."""
+
 
 class CompareSection(Section):
     """Chooses volumes, starts comparisons and shows what came of them."""
@@ -211,6 +214,8 @@ class CompareSection(Section):
             chosen = node.GetID() in self._checked and len(self.checked) < MOST_RESULTS
             item.setCheckState(qt.Qt.Checked if chosen else qt.Qt.Unchecked)
             rows.addItem(item)
+        shown = min(max(len(nodes), 2), MOST_RESULTS)
+        rows.setFixedHeight(shown * max(rows.sizeHintForRow(0), LINE_PIXELS) + 2 * rows.frameWidth)
         self._filling = False
 
     def _follow(self):

@@ -94,7 +94,7 @@ def textOf(value):
         return "-"
     if math.isinf(value):
         return _("equal")
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) > 1 else f"{value:.3f}"
 
 
 def _numbers(figures, columns):

@@ -40,9 +40,11 @@ def _says(column):
 
 
 def _heading(column):
-    """Narrow: the unit below the name."""
+    """Narrow: two lines, of which the lower one is the unit, or the last word with it."""
     name, _space, unit = column.GetName().partition(" (")
-    return f"{name}\n({unit}" if unit else name
+    *first, last = name.split()
+    lower = " ".join(filter(None, [last if first else "", f"({unit}" if unit else ""]))
+    return "\n".join(filter(None, [" ".join(first) or last, lower]))
 
 
 def _sharedWords(names):
