@@ -143,7 +143,9 @@ class Host:
         return widget
 
     def process_events(self) -> None:
+        """Do what an event loop does; deleting later is not part of processEvents, where there is no loop."""
         self.app.processEvents()
+        QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
 
     def show_views(self):
         """Go on with a layout manager, which is returned, as Slicer does with a main window."""

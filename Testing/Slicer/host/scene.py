@@ -67,6 +67,7 @@ class Scene:
         colors = slicer.vtkMRMLColorLogic()
         colors.SetMRMLScene(self.mrml)
         colors.AddDefaultColorNodes()
+        self.application_logic.SetModuleLogic("Colors", colors)
         self._logics = {"Colors": colors}
         for name, class_name in _LOGICS.items():
             logic = getattr(slicer, class_name)()
