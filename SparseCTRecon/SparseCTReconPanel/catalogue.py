@@ -7,7 +7,6 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-
 ABBREVIATIONS = {"mci": "MCI", "cg": "CG"}
 
 

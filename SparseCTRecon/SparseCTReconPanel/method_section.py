@@ -95,7 +95,7 @@ class MethodSection(Section):
         parameters, ui = self.parameters, self.ui
         ui.voxelSizeSpinBox.specialValueText = _("as the CT") if parameters.source is Source.SIMULATE else _("automatic")
         about = describe(parameters.method)
-        ui.methodSummaryLabel.text = about["summary"]
+        ui.methodSummaryLabel.text = f"{about['title']}: {about['summary']}"
         ui.methodSummaryLabel.toolTip = about["citation"]
         ui.methodNeedsLabel.text = needs(parameters.method, self.devices.gpus)
         self._observeRegion(parameters.region)

@@ -8,6 +8,8 @@ from slicer.i18n import tr as _
 from .catalogue import hint, label
 
 LARGEST = 2**31 - 1
+LABEL_WIDTH = 92
+"""Least width of a label, the same as in the form around: so the fields stand below each other."""
 
 
 class OptionsForm:
@@ -50,6 +52,7 @@ class OptionsForm:
             editor.widget.setToolTip(hint(option))
             text = qt.QLabel(f"{label(option)}:")
             text.setToolTip(hint(option))
+            text.setMinimumWidth(LABEL_WIDTH)
             rows[option["advanced"]].addRow(text, editor.widget)
             self._editors[option["name"]] = editor
 

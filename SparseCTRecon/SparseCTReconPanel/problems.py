@@ -43,10 +43,11 @@ _ACTIONS = {
 }
 
 
-def ofRun(run):
-    """The problem of a run that has failed."""
+def ofRun(run, named=False):
+    """The problem of a run that has failed; `named`: with the run's title, where there are several."""
     error = run.error
-    return Problem(f"{error['message']} {_nextStep(error)}".strip(), error["details"], _ACTIONS.get(error["code"], ""))
+    sentence = f"{error['message']} {_nextStep(error)}".strip()
+    return Problem(f"{run.title}: {sentence}" if named else sentence, error["details"], _ACTIONS.get(error["code"], ""))
 
 
 def ofError(error, details=""):

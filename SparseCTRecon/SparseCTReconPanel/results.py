@@ -4,6 +4,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import curves, previous
+from .candidates import candidates, isResult
 from .snapshots import browserOf, showSnapshot, stepOf
 
 
@@ -97,15 +98,17 @@ class ResultBrowser:
         charts = {figure: chart.GetID() for figure, chart in shown.items()}
         if charts != self._charts:
             names, chosen = list(charts), combo.currentText
+            isChoice = chosen in names and names[0] in self._charts  # PSNR comes after the first loss, and is what most want to see
             self._charts = charts
             blocked = combo.blockSignals(True)
             combo.clear()
             combo.addItems(names)
-            combo.setCurrentIndex(names.index(chosen) if chosen in names else 0)
+            combo.setCurrentIndex(names.index(chosen) if isChoice else 0)
             combo.blockSignals(blocked)
             self._showChart()
         for widget in (self.ui.plotLabel, combo, self.ui.plotButton):
             widget.setVisible(bool(charts))
+        self.ui.lookSectionButton.setVisible(bool(charts) or any(map(isResult, candidates())))
 
     def _showChart(self):
         """Show the chosen curve, if curves are to be shown."""

@@ -104,7 +104,7 @@ class RunSection(Section):
         self._onQueueChanged()
         self.results.follow()
         if run.state is JobState.FAILED:
-            self._showProblem(problems.ofRun(run))
+            self._showProblem(problems.ofRun(run, named=len(self.panel.logic.queue.runs) > 1))
         if run.state is JobState.DONE:
             self.results.show(run)
 

@@ -72,7 +72,7 @@ def test_every_method_of_the_library_is_offered_with_its_summary(panel):
     combo = panel.ui.methodComboBox
     assert [combo.itemText(i) for i in range(combo.count)] == methods.names()
     combo.currentIndex = methods.names().index("cgls")
-    assert panel.ui.methodSummaryLabel.text == describe("cgls")["summary"]
+    assert panel.ui.methodSummaryLabel.text == f"CGLS: {describe('cgls')['summary']}"
     assert describe("cgls")["summary"]
 
 

@@ -44,6 +44,30 @@ def test_iterations_stream_into_one_node_and_a_sequence(slicer, ct, logic, finis
     assert np.abs(matrix_of(sequence.GetNthDataNode(0)) - matrix_of(ct)).max() < 1e-3
 
 
+def test_two_jobs_in_the_queue_and_a_region_go_through_paths_with_spaces_and_other_letters(slicer, ct, logic, host, finished, tmp_path):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    bounds = np.zeros(6)
+    ct.GetRASBounds(bounds)
+    roi.SetCenter(*bounds.reshape(3, 2).mean(axis=1))
+    roi.SetSize(16, 20, 12)
+    folder = tmp_path / "\u00dcbungs daten \u6d4b\u8bd5"
+    folder.mkdir()
+    before, host.app.__dict__["_folder"] = host.app.__dict__["_folder"], str(folder)
+    try:
+        runs = [logic.start(ct, method=method, region=roi, voxelSize=2.0, **QUICK) for method in ("fdk", "cgls")]
+        for run in runs:
+            assert finished(run, 120).state is JobState.DONE, run.error
+    finally:
+        host.app.__dict__["_folder"] = before
+    assert runs[0].folder.is_relative_to(folder)
+    assert [run.outputNode.GetImageData().GetDimensions() for run in runs] == [(8, 10, 6)] * 2
+    found = np.zeros(6)
+    runs[0].outputNode.GetRASBounds(found)
+    assert np.allclose(found.reshape(3, 2).mean(axis=1), bounds.reshape(3, 2).mean(axis=1), atol=1e-3)
+    assert slicer.util.arrayFromVolume(runs[0].outputNode).mean() == pytest.approx(40, abs=150), "inside of the body"
+    assert list(runs[1].charts) == ["PSNR", "residual"]
+
+
 @pytest.fixture
 def sharpening(ct, logic, until):
     """A run of a method that takes long, with its first preview in the scene."""
