@@ -1,7 +1,10 @@
 """What the module's logic does for comparisons; nodes in, nodes out, with or without the panel."""
 
+import json
+import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from SparseCTReconLib.jobs.client import JobState
 from . import compare_export, dependencies, segmenter
 from .compare_run import ComparisonRun
 from .comparison import Comparison
+from .previous import REQUEST, ROLES
+from .request import Request, Source
 
 
 class CompareLogic:
@@ -54,7 +59,8 @@ class CompareLogic:
         self._checkNothingIsInTheWay(comparison)
         folder = slicer.util.tempDirectory(key="SparseCTRecon-compare-")
         try:
-            run = ComparisonRun(folder, comparison, reference, results, self.newTransport(), onChanged)
+            scan = self._scanOf(results) if comparison.organs else None
+            run = ComparisonRun(folder, comparison, reference, results, self.newTransport(), onChanged, scan)
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -101,6 +107,24 @@ class CompareLogic:
         names = {one["label"]: one["name"] for result in run.figures["results"] for one in result.get("organs") or []}
         task = run.comparison.segmenterTask
         return {name: segmenter.importLabels(file, task, names, name, run.nodeOf(name)) for name, file in run.labelFiles().items()}
+
+    def _scanOf(self, results):
+        """Path of the scan that all results were made from; None where it is not there any more, or they were made from several."""
+        paths = {self._scanPath(node) for node in results}
+        path = paths.pop() if len(paths) == 1 else None
+        return path if path and os.path.exists(path) else None
+
+    def _scanPath(self, node):
+        with suppress(ValueError, TypeError, KeyError, AttributeError, OSError):  # what it was made from is gone, or it does not say
+            values = json.loads(node.GetAttribute(REQUEST))
+            source = Source[values["source"]]
+            if source is Source.FOLDER:
+                return os.path.abspath(values["scanFolder"])
+            scanNode = node.GetNodeReference(ROLES["scanVolume"])
+            if source is Source.SIMULATE:
+                scanNode = self.findScan(node.GetNodeReference(ROLES["inputVolume"]), Request(**values | {"source": source}))
+            return str(self.scanFolders.folderOf(scanNode))
+        return None
 
     def _checkNothingIsInTheWay(self, comparison):
         if self.comparisonRun and self.comparisonRun.active:

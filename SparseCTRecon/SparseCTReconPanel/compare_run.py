@@ -35,6 +35,8 @@ class ComparisonRun:
         Runs the worker.
     onChanged : callable, optional
         Called with this run whenever there is something new.
+    scan : str, optional
+        Path of the results' scan: organs that its field of view cuts are marked.
 
     Attributes
     ----------
@@ -50,7 +52,7 @@ class ComparisonRun:
         IDs of the table nodes by their kind.
     """
 
-    def __init__(self, folder, comparison, referenceNode, resultNodes, transport, onChanged=None):
+    def __init__(self, folder, comparison, referenceNode, resultNodes, transport, onChanged=None, scan=None):
         self.folder = Path(folder)
         self.comparison = comparison
         self.state = JobState.IDLE
@@ -63,6 +65,7 @@ class ComparisonRun:
         self._names = _uniqueNames([node.GetName() for node in resultNodes])
         self._referenceName = referenceNode.GetName()
         self._toExport = [(self._referenceID, self._referenceName), *zip(self._resultIDs, self._names)]
+        self._scan = scan
         self._onChanged = onChanged or (lambda run: None)
         self._job = Job(transport, self._onEvent, self._importResult)
         self._warnings = []
@@ -172,7 +175,7 @@ class ComparisonRun:
             results = {name: f"../{self._fileOf(nodeID, name)}" for name, nodeID in zip(self._names, self._resultIDs)}
             reference = self._referenceName, f"../{self._fileOf(self._referenceID, self._referenceName)}"
             job = self.comparison.job(reference, results, f"../{RESULT_FOLDER}")
-            self._job.start(writeJob(job, self.folder / "job"))
+            self._job.start(writeJob(job | {"scan": self._scan}, self.folder / "job"))
             if not self._job.active:
                 self._jobEnded()
 

@@ -70,6 +70,28 @@ def test_the_job_is_one_that_the_worker_takes(slicer, logic, played, monkeypatch
     assert spec.segmenter.organs == ("liver", "spleen") and spec.segmenter.device == "gpu" and spec.segmenter.quality == "normal"
 
 
+def test_organs_that_the_scan_s_field_of_view_cuts_can_be_told(slicer, logic, played, ct, finished, monkeypatch, tmp_path):
+    from SparseCTReconPanel import segmenter
+
+    monkeypatch.setattr(segmenter, "hasPackage", lambda: True)
+    simulated = [finished(logic.start(ct, method=method)) for method in ("fdk", "cgls")]
+    results = [run.outputNode for run in simulated]
+    logic.compare(ct, results, organs=True)
+    assert formats.read_scan(played.jobs[-1]["scan"]).views == 50
+    results.append(finished(logic.start(ct, method="fdk", views=20)).outputNode)
+    logic.compare(ct, results, organs=True)
+    assert played.jobs[-1]["scan"] is None, "of several scans none is everyone's"
+    logic.compare(ct, [results[0], add_volume(slicer, "From elsewhere", body())], organs=True)
+    assert played.jobs[-1]["scan"] is None
+    logic.saveScan(simulated[0].scanNode, tmp_path / "scan")
+    read = finished(logic.start(scanFolder=str(tmp_path / "scan"))).outputNode
+    logic.compare(ct, [read], organs=True)
+    assert played.jobs[-1]["scan"] == str(tmp_path / "scan")
+    (tmp_path / "scan").rename(tmp_path / "elsewhere")
+    logic.compare(ct, [read], organs=True)
+    assert played.jobs[-1]["scan"] is None
+
+
 def test_the_worker_gets_the_voxels_where_they_are_in_the_world(slicer, logic, played, monkeypatch):
     import comparing_worker
 

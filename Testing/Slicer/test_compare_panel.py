@@ -110,6 +110,19 @@ def test_an_error_is_a_sentence_in_the_panel(compare, compared, host):
     assert compare.ui.compareButton.enabled and not host.errors
 
 
+def test_volumes_deleted_while_they_are_compared_do_no_harm(slicer, compare, volumes, until, host):
+    compare.script.ending = "waits"
+    compare.ui.compareButton.click()
+    until(lambda: compare.comparison and compare.comparison.progress[0])
+    slicer.mrmlScene.RemoveNode(volumes[0])
+    slicer.mrmlScene.RemoveNode(volumes[1][0])
+    until(lambda: "Result 1" not in listed(compare))
+    compare.script.ending = "done"
+    until(lambda: not compare.comparison.active)
+    assert [row[0] for row in shown(compare)] == ["Result 3", "Result 2", "Result 1"]
+    assert compare.ui.compareStatusLabel.text == "Compared." and not host.errors
+
+
 def test_without_results_the_button_says_why_it_is_off(compare, volumes):
     for result in volumes[1]:
         check(compare, result.GetName(), False)
