@@ -143,7 +143,8 @@ class CompareSection(Section):
     def onInstallSegmenterButton(self):
         """Install what organs need, after asking."""
         try:
-            segmenter.install()
+            if not segmenter.install():
+                self.say(_("Restart Slicer: after that, TotalSegmentator's Python packages are installed from here."))
         except Exception as error:
             self.say(str(error).splitlines()[0], str(error))
         self._showSegmenter()

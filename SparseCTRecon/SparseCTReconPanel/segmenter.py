@@ -50,7 +50,7 @@ def install():
     """
     if not hasExtension():
         model = slicer.app.extensionsManagerModel()
-        if not model.installExtensionFromServer(EXTENSION):
+        if model is None or not model.installExtensionFromServer(EXTENSION):
             raise RuntimeError(
                 _("The {name} extension was not installed: is there a network? It is also in the Extensions Manager.").format(
                     name=EXTENSION

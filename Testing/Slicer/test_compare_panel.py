@@ -264,22 +264,21 @@ def test_with_totalsegmentator_one_click_compares_organs(compare, compared, monk
     assert shown(compare)[0][:4] == ["Result 3", "liver (at the border)", "0.910", "0.950"]
 
 
-def test_the_install_button_asks_slicer_for_the_extension(compare, host, monkeypatch):
+@pytest.mark.parametrize(("installs", "sentence"), [(True, "Restart Slicer"), (False, "is there a network?")])
+def test_the_install_button_asks_slicer_for_the_extension(compare, host, monkeypatch, installs, sentence):
     import slicer
 
+    asked = []
+
     class Model:
-        asked = ""
-
         def installExtensionFromServer(self, name):
-            self.asked = name
-            return False
+            asked.append(name)
+            return installs
 
-    model = Model()
-    host.app.__dict__["_extensions_model"] = model
-    monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: model, raising=False)
+    monkeypatch.setattr(type(slicer.app), "extensionsManagerModel", lambda self: Model(), raising=False)
     compare.ui.installSegmenterButton.click()
-    assert model.asked == "TotalSegmentator"
-    assert "is there a network?" in compare.ui.compareStatusLabel.text and not host.errors
+    assert asked == ["TotalSegmentator"]
+    assert sentence in compare.ui.compareStatusLabel.text and not host.errors
 
 
 def test_the_views_show_what_is_checked(slicer, manager, compare, until):
