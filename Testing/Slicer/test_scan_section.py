@@ -332,6 +332,21 @@ def test_closing_the_scene_while_a_scan_is_shown_leaves_the_panel_usable(acting,
     assert acting.parameterNode.scanVolume.GetName() == folder.name
 
 
+def test_a_scene_that_is_saved_and_opened_again_brings_the_panel_back_as_it_was(acting, slicer, host, folder, tmp_path):
+    acting.sections[0].load(str(folder))
+    acting.parameterNode.photons = 777.0
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(False)
+    assert not acting.ui.applyButton.enabled
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    host.process_events()
+    assert acting.ui.sourceComboBox.currentIndex == 1
+    assert acting.ui.scanSelector.currentNode().GetName() == folder.name
+    assert acting.ui.photonsSpinBox.value == 777
+    assert acting.ui.sightLabel.text.startswith("6 views of 8 x 6 pixels")
+    assert acting.ui.applyButton.enabled
+
+
 def test_nothing_of_a_display_outlives_the_panel(host, slicer, manager, folder):
     panel = host.open("SparseCTRecon")
     panel.sections[0].load(str(folder))
