@@ -29,13 +29,12 @@ def difference(referenceNode, resultNode):
 def differenceInSteps(referenceNode, resultNode):
     """Do as `difference` in small steps: an iterator that yields None after each slab and at last the node.
 
-    :raises ValueError: if one has no voxels, is bent by a transform, or the two do not overlap; in one sentence.
+    :raises ValueError: if one has no voxels, is not in HU, is bent by a transform, or the two do not overlap; in one sentence.
     """
     import numpy as np
 
     for node in (referenceNode, resultNode):
-        if not hasVoxels(node):
-            raise ValueError(_("{name} has no voxels.").format(name=node.GetName()))
+        _check(node)
     voxels = slicer.util.arrayFromVolume(resultNode)
     image, values = _emptyFloatImage(voxels.shape)
     sampler = _Sampler(referenceNode, resultNode)
@@ -98,6 +97,14 @@ def colorNode():
     node.SetNamesFromColors()
     node.SetAttribute(KIND, "colors")
     return node
+
+
+def _check(node):
+    if not hasVoxels(node):
+        raise ValueError(_("{name} has no voxels.").format(name=node.GetName()))
+    unit = node.GetAttribute(PREFIX + "unit") or "HU"
+    if unit != "HU":
+        raise ValueError(_("{name} holds values in {unit}: only volumes in HU are subtracted.").format(name=node.GetName(), unit=unit))
 
 
 def _mixed(position):

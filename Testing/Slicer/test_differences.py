@@ -64,6 +64,24 @@ def test_volumes_that_do_not_overlap_are_said_to_and_nothing_is_made(slicer, dif
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
+def test_a_volume_that_is_not_in_hu_is_not_subtracted(slicer, differences):
+    reference, (result,) = reference_and_results(slicer, 1)
+    result.SetAttribute("SparseCTRecon.unit", "1/mm")
+    with pytest.raises(ValueError, match="Result 1 holds values in 1/mm"):
+        differences.difference(reference, result)
+
+
+def test_a_difference_is_made_anew_only_where_one_of_both_has_changed(slicer, differences):
+    reference, (result,) = reference_and_results(slicer, 1)
+    assert not differences.isUpToDate(reference, result)
+    differences.difference(reference, result)
+    assert differences.isUpToDate(reference, result)
+    for node in (result, reference):
+        slicer.util.arrayFromVolumeModified(node)
+        assert not differences.isUpToDate(reference, result)
+        differences.difference(reference, result)
+
+
 def test_a_volume_that_a_transform_bends_is_refused(slicer, differences):
     import vtk
 
