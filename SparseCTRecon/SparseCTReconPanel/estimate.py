@@ -90,7 +90,7 @@ def sentence(plan, device, available):
         memory = _("about {need} of {free} free memory").format(need=gigabytes(neededBytes(plan)), free=gigabytes(available))
     seconds = expectedSeconds(plan, device)
     if seconds is None:
-        return _("{size} voxels, {memory}.").format(size=size, memory=memory)
+        return _("{size} voxels, {memory}; how long is not known for these settings.").format(size=size, memory=memory)
     return _("{size} voxels, {memory}, about {time}.").format(size=size, memory=memory, time=duration(seconds))
 
 

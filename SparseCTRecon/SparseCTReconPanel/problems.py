@@ -56,8 +56,10 @@ def ofError(error, details=""):
         return Problem(
             _("Installing the Python packages failed: look at the details, mend the network or the disk, and retry."), details, RETRY
         )
-    if isinstance(error, (ValueError, RuntimeError)):
-        return Problem(str(error), details, RETRY if isinstance(error, RuntimeError) else "")
+    if isinstance(error, ValueError):
+        return Problem(str(error))  # what the user asked for: no traceback would tell more
+    if isinstance(error, RuntimeError):
+        return Problem(str(error), details, RETRY)
     failure = explain(error)
     return Problem(f"{failure.message} {failure.next_step}".strip(), details, _ACTIONS.get(failure.code, RETRY))
 

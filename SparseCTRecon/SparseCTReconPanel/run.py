@@ -234,8 +234,10 @@ class Run:
             for made in filter(None, (self._output, self._scanOutput, self._record)):
                 made.restore()
         self._tidyUp()
-        self._onChanged(self)
-        self.onEnded(self)
+        try:
+            self._onChanged(self)
+        finally:
+            self.onEnded(self)
 
     def _tidyUp(self):
         """Leave the files of a run that failed, for a look at them, and of no other."""

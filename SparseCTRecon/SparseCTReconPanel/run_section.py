@@ -71,8 +71,8 @@ class RunSection(Section):
         elif action == problems.CPU:
             self.parameters.device = "cpu"
         self._showProblem(None)
-        if action == problems.RETRY and not self._running:
-            self.onApplyButton()
+        if action == problems.RETRY:
+            self.onQueueButton()
 
     def onProblemDetails(self):
         slicer.util.errorDisplay(self._problem.sentence, windowTitle=_("SparseCTRecon"), detailedText=self._problem.details)

@@ -205,6 +205,24 @@ def test_a_gpu_that_is_not_there_is_said_before_apply_with_a_way_out(panel, monk
     assert not panel.ui.adviceWidget.visible
 
 
+def test_a_pytorch_without_cuda_is_said_before_apply(panel, ct, monkeypatch):
+    from SparseCTReconPanel import devices as module
+    from SparseCTReconPanel.method_section import MethodSection
+
+    devices = panel.section(MethodSection).devices
+    monkeypatch.setattr(devices, "gpus", [machine.GPU("NVIDIA RTX A2000", 12 << 30, 11 << 30)])
+    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "2.13.0+cpu")
+    panel.parameterNode.method = "naf"
+    panel.parameterNode.device = "cuda"
+    assert panel.ui.adviceLabel.text.startswith("The installed PyTorch is a build for the CPU only")
+    panel.ui.adviceButton.click()
+    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "2.13.0+cu129")
+    panel.parameterNode.device = "cuda"
+    assert not panel.ui.adviceWidget.visible
+    panel.ui.inputSelector.setCurrentNode(ct)
+    assert "of 11.8 GB free memory" in panel.ui.estimateLabel.text
+
+
 def test_a_method_without_cuda_is_said_to_run_on_the_cpu_only(panel):
     panel.parameterNode.method = "fdk"
     panel.parameterNode.device = "cuda"
@@ -240,7 +258,10 @@ def test_the_time_is_that_of_the_nearest_measurement_scaled(panel, ct, monkeypat
     panel.ui.viewsSpinBox.value = 100
     assert panel.ui.estimateLabel.text.endswith("about 20 s.")
     panel.parameterNode.method = "fdk"
-    assert panel.ui.estimateLabel.text.endswith("free memory.")
+    assert panel.ui.estimateLabel.text.endswith("free memory; how long is not known for these settings.")
+    panel.parameterNode.method = "cgls"
+    editor_of(panel, "iterations").widget.value = 99
+    assert "how long is not known" in panel.ui.estimateLabel.text
 
 
 def test_round_voxel_sizes_are_offered():

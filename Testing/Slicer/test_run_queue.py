@@ -57,6 +57,17 @@ def test_a_job_that_fails_leaves_the_scene_as_it_was_and_the_next_one_runs(slice
     assert slicer.util.arrayFromVolume(following.outputNode).mean() == pytest.approx(100)
 
 
+def test_a_listener_that_fails_at_a_job_s_end_does_not_hold_up_the_next_one(ct, logic, actor, until):
+    def listen(run):
+        if run.state is JobState.DONE:
+            raise RuntimeError("a listener's own fault")
+
+    logic.start(ct, method="cgls", onChanged=listen)
+    second = logic.start(ct, method="fdk")
+    until(lambda: not second.active)
+    assert second.state is JobState.DONE
+
+
 def test_a_job_that_waits_is_cancelled_without_having_touched_anything(slicer, three, logic, actor, until):
     first, second, third = three
     folder = second.folder

@@ -240,6 +240,20 @@ def test_a_result_whose_settings_were_edited_gives_back_what_can_be_read(acting_
     assert panel.parameterNode.views == 50 and panel.parameterNode.method == "fdk"
 
 
+def test_a_result_of_the_command_line_gives_back_its_method_and_options(acting_panel, slicer):
+    panel = acting_panel
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "From a file")
+    for name, value in (("method", "naf"), ("preset", "paper"), ("options", '{"iterations": 700, "seed": 0, "gone": 1}')):
+        node.SetAttribute(f"SparseCTRecon.{name}", value)
+    panel.ui.resultSelector.setCurrentNode(node)
+    panel.ui.useSettingsButton.click()
+    parameters = panel.parameterNode
+    assert (parameters.method, parameters.methodPreset, parameters.views) == ("naf", "paper", 50)
+    assert panel.ui.resetOptionsButton.enabled
+    parameters.views = 40
+    assert parameters.methodPreset == "paper" and '"iterations": 700' in parameters.methodOptions
+
+
 def test_only_results_of_the_module_are_offered(acting_panel, reconstruct, ct):
     panel = acting_panel
     assert not panel.ui.useSettingsButton.enabled
@@ -265,6 +279,15 @@ def test_a_gpu_that_the_worker_does_not_find_offers_the_cpu(acting_panel, actor,
     assert panel.ui.problemLabel.text.endswith("Choose the CPU.")
     panel.ui.problemActionButton.click()
     assert panel.parameterNode.device == "cpu"
+
+
+def test_what_cannot_be_started_is_said_without_a_traceback(acting_panel, slicer, ct):
+    panel = acting_panel
+    panel.ui.outputSelector.setCurrentNode(panel.logic.simulate(ct, views=6))
+    panel.ui.applyButton.click()
+    assert "is a scan: choose another volume for the result" in panel.ui.problemLabel.text
+    assert not panel.ui.problemDetailsButton.visible and not panel.ui.problemActionButton.visible
+    assert panel.ui.applyButton.text == "Apply"
 
 
 def test_a_worker_that_died_can_be_tried_again(acting_panel, actor, reconstruct, until):
