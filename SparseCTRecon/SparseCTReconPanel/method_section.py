@@ -100,23 +100,24 @@ class MethodSection(Section):
         ui.methodNeedsLabel.text = needs(parameters.method, self.devices.gpus)
         self._observeRegion(parameters.region)
         self._showOptions(about)
-        request = Request.fromParameterNode(parameters)
-        said = recommendation(request)
+        said = recommendation(Request.fromParameterNode(parameters))
         ui.evidenceLabel.text = said
         ui.evidenceLabel.setVisible(bool(said))
         self._showDevice()
-        self._showEstimate(request, about)
+        self._showEstimate(about)
 
     def coarser(self):
         """The voxel size in mm with which the present settings fit into the memory; None where that is not known or they fit."""
         parameters = self.parameters
-        plan = parameters and planOf(
-            Request.fromParameterNode(parameters), parameters.inputVolume, parameters.scanVolume, parameters.region
-        )
+        plan = parameters and self._plan()
         if not plan:
             return None
         device = self.devices.chosen(parameters.device, describe(parameters.method))
         return estimate.coarserVoxels(plan, self.devices.freeBytes(device))
+
+    def _plan(self):
+        parameters = self.parameters
+        return planOf(Request.fromParameterNode(parameters), parameters.inputVolume, parameters.scanVolume, parameters.region)
 
     def _observeRegion(self, node):
         """Follow the region as it is moved: no parameter changes then."""
@@ -166,10 +167,10 @@ class MethodSection(Section):
         combo.setCurrentIndex(DEVICES.index(self.parameters.device))
         combo.blockSignals(blocked)
 
-    def _showEstimate(self, request, about):
+    def _showEstimate(self, about):
         """Say what it will take, what stands against it, and offer a way out."""
         parameters, ui = self.parameters, self.ui
-        plan = planOf(request, parameters.inputVolume, parameters.scanVolume, parameters.region)
+        plan = self._plan()
         device = self.devices.chosen(parameters.device, about)
         free = self.devices.freeBytes(device)
         ui.estimateLabel.text = estimate.sentence(plan, device, free) if plan else ""
