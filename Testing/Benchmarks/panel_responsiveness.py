@@ -25,6 +25,7 @@ class Player:
     """A transport whose worker has done all its work before: an event for each poll."""
 
     files: list[Path] = []
+    write_scan = None
 
     def start(self, arguments, environment):
         self._job = json.loads(Path(arguments[-1]).read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ class Player:
                 yield encode("progress", step=step, steps=PREVIEWS, fraction=step / PREVIEWS, elapsed_s=step, remaining_s=1)
                 yield encode("preview", path=str(file), step=step)
         else:
-            (self._folder / self._job["output"]).mkdir()
+            self.write_scan(self._job)
         self._exit_code = 0
         yield encode("done", path=str(self.files[-1]), summary={})
 
@@ -51,6 +52,15 @@ class Player:
 
     def kill(self, pid):
         self._exit_code, self._life = -9, iter(())
+
+
+def scan_writer():
+    """What writes the scan that a job asks for, with few pixels."""
+    from acting_worker import small_scan
+
+    from SparseCTReconLib import formats
+
+    return lambda job: formats.write_scan(small_scan(job["preset"], job["views"]), job["output"])
 
 
 def write_previews(voxels: int, folder: Path) -> list[Path]:
@@ -85,6 +95,8 @@ def beats_while_running(session, panel, ct) -> tuple[np.ndarray, float]:
     while len(times) == beats:  # the event that ended the run has its beat too
         session.app.processEvents(qt.QEventLoop.WaitForMoreEvents)
     timer.stop()
+    if panel.run.error:
+        raise SystemExit(panel.run.error["details"])
     return np.diff(times) * 1000, apply_ms
 
 
@@ -103,6 +115,7 @@ def main(sizes: list[int]) -> None:
     session.load(ROOT / "SparseCTRecon" / "SparseCTRecon.py")
     panel = session.open("SparseCTRecon")
     panel.logic.newTransport = Player
+    Player.write_scan = staticmethod(scan_writer())
     print("| CT and previews | Apply (ms) | longest block (ms) | 99th percentile (ms) | beats |\n|---|---|---|---|---|")
     for voxels in sizes:
         with tempfile.TemporaryDirectory() as folder:
