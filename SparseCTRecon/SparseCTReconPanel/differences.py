@@ -134,12 +134,20 @@ def _put(image, referenceNode, resultNode):
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetAndObserveColorNodeID(colorNode().GetID())
         setRange(node, RANGE_HU)
+        _addLegend(node)
         fileBeside(node, resultNode)
     with slicer.util.NodeModify(node):
         node.SetAndObserveImageData(image)
         node.SetIJKToRASMatrix(matrix)
         node.SetAndObserveTransformNodeID(resultNode.GetTransformNodeID())
     return node
+
+
+def _addLegend(node):
+    """A bar beside the pictures that says which colour is how many HU."""
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node.GetDisplayNode())
+    legend.SetTitleText(_("Difference, HU"))
+    legend.SetLabelFormat("%.0f")
 
 
 def _emptyFloatImage(shape):

@@ -118,6 +118,15 @@ def test_the_colours_diverge_from_a_dark_middle_and_end_at_the_range(slicer, dif
     assert middle.sum() < 0.3 and low[2] > low[0] and high[0] > high[2]
 
 
+def test_a_bar_says_which_colour_is_how_many_hu(slicer, differences):
+    reference, (result,) = reference_and_results(slicer, 1)
+    node = differences.difference(reference, result)
+    (legend,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    assert legend.GetPrimaryDisplayNode() is node.GetDisplayNode() and legend.GetTitleText() == "Difference, HU"
+    differences.removeDifferences()
+    assert not slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+
+
 def test_the_colours_are_made_once_and_saved_with_the_scene(slicer, differences, tmp_path):
     reference, results = reference_and_results(slicer, 2)
     nodes = [differences.difference(reference, result) for result in results]

@@ -64,7 +64,7 @@ class Scene:
         self.application_logic.SetTemporaryPath(str(folder))
         self.application_logic.SetMRMLScene(self.mrml)
         # The colours that need no file of Slicer's installation.
-        colors = slicer.vtkMRMLColorLogic()
+        colors = slicer.vtkSlicerColorLogic()
         colors.SetMRMLScene(self.mrml)
         colors.AddDefaultColorNodes()
         self.application_logic.SetModuleLogic("Colors", colors)
