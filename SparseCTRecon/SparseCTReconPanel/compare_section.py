@@ -12,6 +12,7 @@ from .compare_tables import title
 from .compare_viewing import CompareViewing
 from .comparison import MOST_RESULTS, Comparison
 from .figures_table import showTable
+from .run_section import timeLeft
 from .section import Section
 
 LINE_PIXELS = 16
@@ -27,8 +28,7 @@ class CompareSection(Section):
         super().__init__(panel)
         ui = self.ui
         self.comparison = None
-        self._checked, self._seen = set(), set()
-        self._followed = ()
+        self._checked, self._seen, self._followed = set(), set(), ()
         self._filling = False
         self.viewing = CompareViewing(ui, self.chosen, self.say)
         for button, slot in (
@@ -200,7 +200,7 @@ class CompareSection(Section):
     def _onSceneClose(self):
         self.viewing.reset()
         self.comparison = self.comparison if self.comparison and self.comparison.active else None
-        self._checked, self._seen = set(), set()
+        self._checked, self._seen, self._followed = set(), set(), ()
         self.ui.compareTableSelector.clear()
         self._showComparison()
 
@@ -246,11 +246,12 @@ class CompareSection(Section):
     def _showComparison(self):
         run, bar = self.comparison, self.ui.compareProgressBar
         active = bool(run and run.active)
-        fraction, _remaining = run.progress if active else (None, None)
+        fraction, remaining = run.progress if active else (None, None)
+        message = run.message if run else ""
         bar.setVisible(active)
         bar.setRange(0, 0 if fraction is None else 100)
         bar.setValue(round(100 * (fraction or 0)))
-        self.say(run.message if run else "", run.error["details"] if run and run.error else "")
+        self.say(message if remaining is None else f"{message} - {timeLeft(remaining)}", run.error["details"] if run and run.error else "")
         if not active:
             self._showTable()
         self.ui.compareReportButton.setEnabled(bool(run and run.reportFile))

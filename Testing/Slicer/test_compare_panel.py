@@ -97,6 +97,7 @@ def test_compare_turns_into_cancel_and_back(compare, until):
     compare.ui.compareButton.click()
     until(lambda: compare.comparison and compare.comparison.progress[0])
     assert compare.ui.compareButton.text == "Cancel" and compare.ui.compareProgressBar.visible
+    assert compare.ui.compareStatusLabel.text == "Comparing: image figures - about 1 s left"
     compare.ui.compareButton.click()
     until(lambda: not compare.comparison.active)
     assert compare.ui.compareButton.text == "Compare" and compare.ui.compareStatusLabel.text == "Cancelled."
