@@ -180,9 +180,10 @@ class ComparisonRun:
                 self._jobEnded()
 
     def _fileOf(self, nodeID, name):
-        """Where a volume is handed over: the report shows the file's name."""
+        """Where a volume is handed over: the report shows the file's name. In ASCII, which readers take on every system."""
         number = 0 if nodeID == self._referenceID else 1 + self._resultIDs.index(nodeID)
-        return f"{VOLUME_FOLDER}/{number}/{fileName(name)}.nrrd"
+        stem = "".join(letter if letter.isascii() else "_" for letter in fileName(name))
+        return f"{VOLUME_FOLDER}/{number}/{stem}.nrrd"
 
     def _file(self, name):
         path = self.folder / RESULT_FOLDER / name

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,14 @@ def test_the_same_tables_take_the_figures_of_the_next_comparison(slicer, logic, 
     first = logic.compare(reference, results)
     second = logic.compare(reference, results[:1])
     assert first["image"] is second["image"] and second["image"].GetNumberOfRows() == 1
+
+
+def test_files_that_are_handed_over_are_called_after_their_volumes_in_letters_that_every_system_reads(slicer, logic, played):
+    reference, results = reference_and_results(slicer, 2)
+    results[0].SetName("naf: M\u00fcller/2 \u03bc")
+    table = logic.compare(reference, results)["image"]
+    assert [Path(one["path"]).name for one in played.jobs[0]["results"]] == ["naf_ M_ller_2 _.nrrd", "Result 2.nrrd"]
+    assert column(table, "Volume")[0] == "naf: M\u00fcller/2 \u03bc"
 
 
 def test_volumes_of_the_same_name_can_be_told_apart(slicer, logic, played):
