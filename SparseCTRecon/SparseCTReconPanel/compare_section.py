@@ -50,6 +50,7 @@ class CompareSection(Section):
         self._refreshing.setSingleShot(True)
         self._refreshing.setInterval(0)
         self._refreshing.connect("timeout()", self.refresh)
+        self._offerTables()
         self._showComparison()
         self._showSegmenter()
         self.refresh()
@@ -172,10 +173,10 @@ class CompareSection(Section):
         self.comparison = run
         self._showComparison()
         self._checkCanCompare()
-        if run.state is JobState.DONE:
-            self._offerTables(run)
-            if run.comparison.organs and self.ui.keepSegmentationsCheckBox.checked:
-                self._say(lambda: self.panel.logic.importSegmentations() and run.message)
+        if not run.active:
+            self._offerTables()
+        if run.state is JobState.DONE and run.comparison.organs and self.ui.keepSegmentationsCheckBox.checked:
+            self._say(lambda: self.panel.logic.importSegmentations() and run.message)
 
     def _say(self, action):
         """Do something that returns a sentence and may take a moment, and show it, or show why it did not work."""
@@ -201,7 +202,7 @@ class CompareSection(Section):
         self.viewing.reset()
         self.comparison = self.comparison if self.comparison and self.comparison.active else None
         self._checked, self._seen, self._followed = set(), set(), ()
-        self.ui.compareTableSelector.clear()
+        self._offerTables()
         self._showComparison()
 
     def _fill(self, nodes):
@@ -228,19 +229,22 @@ class CompareSection(Section):
             self.viewing.refresh()
         self._checkCanCompare()
 
-    def _offerTables(self, run):
-        selector = self.ui.compareTableSelector
+    def _offerTables(self):
+        """Let the last comparison's tables be chosen, organs first where they were asked for; hide all where there are none."""
+        run, selector = self.comparison, self.ui.compareTableSelector
+        blocked = selector.blockSignals(True)
         selector.clear()
-        for kind in run.tableNodes:
+        for kind in run.tableNodes if run else ():
             selector.addItem(title(kind), kind)
-        selector.setCurrentIndex(selector.count - 1 if run.comparison.organs else 0)
+        selector.setCurrentIndex(selector.count - 1 if run and run.comparison.organs else 0)
+        selector.blockSignals(blocked)
         self._showTable()
 
     def _showTable(self):
         run, kind = self.comparison, self.ui.compareTableSelector.currentData
         node = run.tableNodes.get(kind) if run and kind else None
         for widget in (self.ui.compareTableSelector, self.ui.compareTable):
-            widget.setVisible(bool(run and run.tableNodes))
+            widget.setVisible(node is not None)
         showTable(self.ui.compareTable, node)
 
     def _showComparison(self):
@@ -252,8 +256,6 @@ class CompareSection(Section):
         bar.setRange(0, 0 if fraction is None else 100)
         bar.setValue(round(100 * (fraction or 0)))
         self.say(message if remaining is None else f"{message} - {timeLeft(remaining)}", run.error["details"] if run and run.error else "")
-        if not active:
-            self._showTable()
         self.ui.compareReportButton.setEnabled(bool(run and run.reportFile))
 
     def _showSegmenter(self):

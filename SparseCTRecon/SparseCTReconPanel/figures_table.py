@@ -6,7 +6,7 @@ import qt
 
 from .compare_tables import textOf
 
-MOST_PIXELS, SCROLL_BAR_PIXELS = 260, 22
+MOST_PIXELS, GAP_PIXELS, SCROLL_BAR_PIXELS = 260, 4, 22
 _RIGHT = 0x0002 | 0x0080  # Qt.AlignRight | Qt.AlignVCenter, a number in Qt 5 and Qt 6
 
 
@@ -28,11 +28,9 @@ def showTable(widget, node):
             widget.setItem(row, number, _number(value) if column.IsNumeric() else _text(value[shared:], value))
     widget.verticalHeader().setVisible(False)
     widget.resizeColumnsToContents()
-    widget.resizeRowsToContents()
-    rows = sum(widget.rowHeight(row) for row in range(widget.rowCount))
-    # Asked of the rows: a header's own height is a method in Qt and a property in PythonQt.
-    heading = 2 * widget.rowHeight(0)
-    widget.setFixedHeight(min(MOST_PIXELS, heading + rows + SCROLL_BAR_PIXELS))
+    rowPixels = widget.fontMetrics().height() + GAP_PIXELS
+    widget.verticalHeader().setDefaultSectionSize(rowPixels)  # many rows need long to be measured one by one
+    widget.setFixedHeight(min(MOST_PIXELS, (2 + widget.rowCount) * rowPixels + SCROLL_BAR_PIXELS))
 
 
 def _says(column):
