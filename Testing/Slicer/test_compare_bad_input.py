@@ -1,22 +1,24 @@
 """What can go wrong in a comparison, by clicks, with a real worker and a played TotalSegmentator: a sentence, and the scene as it was."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from volumes_to_compare import add_volume, body, reference_and_results
 
 pytest.importorskip("vtk", reason="slicer-core is not installed (extra slicer-test)")
 pytestmark = pytest.mark.slow
+PLAYED = Path(__file__).resolve().parents[1] / "Library" / "played_totalsegmentator.py"
 
 
 @pytest.fixture
 def compare(slicer, panel, monkeypatch, tmp_path):
     """The section, whose worker is real; TotalSegmentator does as `PLAYED_SEGMENTER` says."""
-    from conftest import ROOT
     from SparseCTReconPanel import dependencies
     from SparseCTReconPanel.compare_section import CompareSection
 
     monkeypatch.setattr(dependencies, "missing", list)
-    monkeypatch.setenv("SPARSECTRECON_TOTALSEGMENTATOR", str(ROOT / "Testing" / "Library" / "played_totalsegmentator.py"))
+    monkeypatch.setenv("SPARSECTRECON_TOTALSEGMENTATOR", str(PLAYED))
     monkeypatch.setenv("SPARSECTRECON_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TOTALSEG_HOME_DIR", str(tmp_path / "theirs"))
     return panel.section(CompareSection)
