@@ -1,6 +1,5 @@
 """Comparisons: what is asked of the worker, and what comes back into the scene as tables, on Slicer's own nodes."""
 
-import json
 import math
 from pathlib import Path
 
@@ -302,15 +301,3 @@ def test_scans_labels_and_differences_are_not_offered(slicer, logic):
     difference(reference, result)
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
     assert candidates() == [result, reference]
-
-
-@pytest.mark.slow
-def test_a_real_worker_compares(slicer, logic):
-    """The voxels of both grids, the figures of the library, the tables of the scene."""
-    reference = add_volume(slicer, "CT", np.repeat(np.repeat(np.repeat(body(), 3, 0), 3, 1), 3, 2), spacing=(1, 1, 1))
-    worse = np.repeat(np.repeat(np.repeat(body().astype(np.float32) + 50, 3, 0), 3, 1), 3, 2)
-    result = add_volume(slicer, "Worse", worse, spacing=(1, 1, 1), attributes={"SparseCTRecon.method": "fdk"})
-    tables = logic.compare(reference, [result])
-    assert np.isclose(column(tables["image"], "RMSE (HU)")[0], 50, atol=0.5)
-    assert logic.exportReport(slicer.app.temporaryPath + "/report.html").stat().st_size > 1000
-    assert json.loads(json.dumps(logic.comparisonRun.figures))["reference"]["name"] == "CT"

@@ -1,5 +1,6 @@
-"""What can go wrong in a comparison, by clicks, with a real worker and a played TotalSegmentator: a sentence, and the scene as it was."""
+"""Comparisons with a real worker and a played TotalSegmentator: what goes wrong is a sentence in the panel, and the scene as it was."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,24 @@ def test_a_segmenter_that_is_cancelled_leaves_nothing_behind(slicer, compare, un
     until(lambda: not compare.comparison.active)
     assert compare.ui.compareStatusLabel.text == "Cancelled."
     assert state(slicer) == before and not compare.comparison.folder.exists()
+
+
+def test_a_reference_is_segmented_once_for_all_comparisons(slicer, compare, said, monkeypatch, tmp_path):
+    monkeypatch.setenv("PLAYED_CALLS", str(tmp_path / "calls"))
+    reference, results = reference_and_results(slicer, 1)
+    said(fails=False)
+    slicer.util.arrayFromVolume(results[0])[:] += 1
+    slicer.util.arrayFromVolumeModified(results[0])
+    said(fails=False)
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text(encoding="utf-8").splitlines()]
+    assert ["reference" in call["o"] for call in calls] == [True, True, False, False], "normal and for the noise floor; then results alone"
+
+
+def test_a_script_compares_and_writes_the_report(slicer, logic):
+    reference = add_volume(slicer, "CT", np.repeat(np.repeat(np.repeat(body(), 3, 0), 3, 1), 3, 2), spacing=(1, 1, 1))
+    worse = np.repeat(np.repeat(np.repeat(body().astype(np.float32) + 50, 3, 0), 3, 1), 3, 2)
+    result = add_volume(slicer, "Worse", worse, spacing=(1, 1, 1), attributes={"SparseCTRecon.method": "fdk"})
+    tables = logic.compare(reference, [result])
+    assert np.isclose(slicer.util.arrayFromTableColumn(tables["image"], "RMSE (HU)")[0], 50, atol=0.5)
+    assert logic.exportReport(slicer.app.temporaryPath + "/report.html").stat().st_size > 1000
+    assert logic.comparisonRun.figures["reference"]["name"] == "CT"
