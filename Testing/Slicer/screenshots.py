@@ -44,7 +44,7 @@ class Tutorial:
         self.ui.viewSlider.value = 12
         panel = self.grab("ScanSection")
         side = panel.height() // 2
-        top = [self.view(name, side) for name in ("Red", "Green")]
+        top = [self.view(name, side, fitted=False) for name in ("Red", "Green")]
         orbit = rendering.models_image((2 * side, panel.height() - side))
         return beside(panel, stacked(beside(*top), orbit))
 
@@ -102,10 +102,11 @@ class Tutorial:
         framed.fill(picture.pixelColor(0, picture.height() - 1))
         return _painted(framed, [(QtCore.QPoint(MARGIN, MARGIN), picture)])
 
-    def view(self, name, side):
+    def view(self, name, side, fitted=True):
         logic = self.manager.sliceWidget(name).sliceLogic()
         logic.ResizeSliceNode(side, side)
-        logic.FitSliceToBackground()
+        if fitted:
+            logic.FitSliceToBackground()
         return rendering.slice_image(self.manager, name)
 
     def wait(self, condition, seconds=600):

@@ -57,10 +57,18 @@ def test_the_extension_is_described_and_what_it_points_to_is_there():
     said = dict(re.findall(r'set\(EXTENSION_(\w+) "([^"]*)"', text))
     assert said["DEPENDS"] == "PyTorch"
     assert said["CATEGORY"] == "Tomographic Reconstruction"
-    for key in ("ICONURL", "SCREENSHOTURLS"):
-        assert (ROOT / said[key].partition("/main/")[2]).is_file()
+    for url in (said["ICONURL"], *said["SCREENSHOTURLS"].split()):
+        assert (ROOT / url.partition("/main/")[2]).is_file()
     for key in ("LICENSE_FILE", "README_FILE"):
         assert (ROOT / said[key].rpartition("/")[2]).is_file()
+
+
+def test_the_pictures_of_the_panel_are_in_the_readme_and_small():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = sorted((ROOT / "Resources" / "Screenshots").glob("*.png"))
+    assert {path.name for path in pictures} >= {"scan.png", "method.png", "run.png", "compare.png"}
+    assert all(f"Resources/Screenshots/{path.name}" in readme for path in pictures)
+    assert all(path.stat().st_size < 150_000 for path in pictures if path.name != "demo.png")
 
 
 def test_the_icons_have_the_size_that_slicer_asks_for():
