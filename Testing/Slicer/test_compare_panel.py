@@ -237,13 +237,15 @@ def test_the_report_is_written_from_the_panel(compare, compared, tmp_path, monke
     assert (tmp_path / "report.html").exists() and "Written to" in compare.ui.compareStatusLabel.text
 
 
-def test_the_checked_volumes_are_written_from_the_panel(compare, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("entry", "ending"), [("NRRD files...", ".nrrd"), ("DICOM series...", "")])
+def test_the_checked_volumes_are_written_from_the_panel(compare, tmp_path, monkeypatch, entry, ending):
     import qt
 
     monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_arguments: str(tmp_path))
-    compare.onSaveVolumes("NRRD")
-    assert {path.name for path in tmp_path.iterdir()} == {"Result 1.nrrd", "Result 2.nrrd", "Result 3.nrrd"}
-    assert "Written: Result 3.nrrd" in compare.ui.compareStatusLabel.text
+    menu = compare.ui.compareSaveVolumesButton.menu()
+    next(action for action in menu.actions() if action.text == entry).trigger()
+    assert {path.name for path in tmp_path.iterdir()} == {f"Result {n}{ending}" for n in (1, 2, 3)}
+    assert f"Written: Result 3{ending}" in compare.ui.compareStatusLabel.text
 
 
 def test_without_totalsegmentator_organs_are_off_with_a_reason(compare):
