@@ -173,9 +173,11 @@ class MethodSection(Section):
         plan = self._plan()
         device = self.devices.chosen(parameters.device, about)
         free = self.devices.freeBytes(device)
-        ui.estimateLabel.text = estimate.sentence(plan, device, free) if plan else ""
+        isOnDisk = parameters.source is Source.FOLDER
+        unknown = _("Not known for a scan on disk: load it into the scene.") if isOnDisk else ""
+        ui.estimateLabel.text = estimate.sentence(plan, device, free) if plan else unknown
         for widget in (ui.estimateLabel, ui.estimateTitleLabel):
-            widget.setVisible(plan is not None)
+            widget.setVisible(plan is not None or isOnDisk)
         advice = self._objections(plan, about, free)
         text, button, self._advice = advice or ("", "", None)
         ui.adviceLabel.text, ui.adviceButton.text = text, button

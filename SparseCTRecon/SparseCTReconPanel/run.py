@@ -48,8 +48,8 @@ class Run:
         What the run makes, for a list of runs.
     state : JobState
         Idle while it waits for its turn, then Running, Cancelling or Importing; at the end Done, Failed or Cancelled.
-    onEnded : callable
-        Called with this run when it has ended.
+    onNews, onEnded : callable
+        For whoever keeps the runs: called with this one whenever there is something new, and when it has ended.
     error : dict or None
         code, message, next_step, details of a run that failed.
     message : str
@@ -61,7 +61,7 @@ class Run:
     def __init__(self, folder, jobs, output, newTransport, onChanged=None, scanOutput=None, record=None):
         self.folder = Path(folder)
         self.title = output.name if output else scanOutput.name
-        self.onEnded = lambda run: None
+        self.onNews = self.onEnded = lambda run: None
         self.state = JobState.IDLE
         self.error = None
         self.message = ""
@@ -124,7 +124,7 @@ class Run:
         """Wait for its turn; `message` says so."""
         self.message = message
         self._observeScene()
-        self._onChanged(self)
+        self._tell()
 
     def start(self):
         self._observeScene()
@@ -140,7 +140,7 @@ class Run:
             self._next()
         except Exception as error:
             self._fail(error)
-        self._onChanged(self)
+        self._tell()
         return self
 
     def cancel(self):
@@ -151,7 +151,7 @@ class Run:
             self.state = JobState.CANCELLING
             self.message = _("Cancelling...")
             self._job.cancel()
-            self._onChanged(self)
+            self._tell()
 
     def stop(self, message):
         """End the worker now and put the scene back; `message` says why."""
@@ -180,12 +180,16 @@ class Run:
             self._fail(error)
             return
         if events and self.active:
-            self._onChanged(self)
+            self._tell()
 
     def takeLog(self):
         """Return the new lines of the log and forget them."""
         lines, self._log = self._log, []
         return lines
+
+    def _tell(self):
+        self.onNews(self)
+        self._onChanged(self)
 
     def _next(self):
         self._index += 1
@@ -235,7 +239,7 @@ class Run:
                 made.restore()
         self._tidyUp()
         try:
-            self._onChanged(self)
+            self._tell()
         finally:
             self.onEnded(self)
 

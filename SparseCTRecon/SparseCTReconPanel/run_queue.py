@@ -12,12 +12,15 @@ class RunQueue:
     runs : list of Run
         In the order in which they were added; those that have ended stay until they are removed.
     onChanged : callable
-        Called when a run was added, started, moved or removed.
+        Called when a run was added, started, ended or removed.
+    onRunChanged : callable
+        Called with a run, whoever has started it, whenever it has something new.
     """
 
-    def __init__(self, onChanged=None):
+    def __init__(self):
         self.runs = []
-        self.onChanged = onChanged or (lambda: None)
+        self.onChanged = lambda: None
+        self.onRunChanged = lambda run: None
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
@@ -35,6 +38,7 @@ class RunQueue:
     def add(self, run):
         """Start a run, or let it wait for its turn."""
         self.runs.append(run)
+        run.onNews = lambda run: self.onRunChanged(run)
         run.onEnded = self._onEnded
         if self.running or self.waiting[0] is not run:
             run.wait(_("Waits for its turn."))

@@ -125,7 +125,6 @@ class RunSection(Section):
             parameters.inputVolume,
             parameters.outputVolume,
             request,
-            self.panel.onRunChanged,
             scanVolume=parameters.scanVolume,
             region=parameters.region,
         )

@@ -72,7 +72,7 @@ class ScanSection(Section):
             if found:
                 self._take(found, Source.SIMULATE)
                 return
-            self._simulation = logic.startSimulation(parameters.inputVolume, request, self.panel.onRunChanged)
+            self._simulation = logic.startSimulation(parameters.inputVolume, request)
         except Exception as error:
             slicer.util.errorDisplay(str(error))
 

@@ -46,6 +46,7 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SparseCTReconLogic()
         self._undoStopAtQuit = stopAtQuit(self.logic)
         self.sections = [Section(self) for Section in SECTIONS]
+        self.logic.queue.onRunChanged = self.onRunChanged
         for position, section in enumerate(self.sections, start=1):  # below the notice
             uiWidget.layout().insertWidget(position, section.widget)
         self.ui = types.SimpleNamespace(
@@ -117,7 +118,7 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.update()
 
     def onRunChanged(self, run):
-        """Called by a run whenever there is something new."""
+        """Called whenever a run has something new, also one that a script has started."""
         if not run.waiting:
             self.run = run
         for section in self.sections:

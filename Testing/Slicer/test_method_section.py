@@ -264,6 +264,14 @@ def test_the_time_is_that_of_the_nearest_measurement_scaled(panel, ct, monkeypat
     assert "how long is not known" in panel.ui.estimateLabel.text
 
 
+def test_what_a_scan_on_disk_will_take_is_said_to_be_unknown_and_how_to_know_it(panel, ct):
+    panel.ui.inputSelector.setCurrentNode(ct)
+    assert "voxels" in panel.ui.estimateLabel.text
+    panel.ui.sourceComboBox.currentIndex = 2
+    assert panel.ui.estimateLabel.visible
+    assert panel.ui.estimateLabel.text == "Not known for a scan on disk: load it into the scene."
+
+
 def test_round_voxel_sizes_are_offered():
     from SparseCTReconPanel.estimate import duration, rounded
 

@@ -309,10 +309,13 @@ def test_closing_the_application_is_said_in_its_log(acting_panel, actor, slicer,
     assert actor.killed and "Slicer was closed, the reconstruction was stopped" in caplog.text
 
 
-def test_a_run_that_a_script_has_started_is_listed_and_cancelled_in_the_panel(acting_panel, actor, ct, until):
+def test_a_run_that_a_script_has_started_is_shown_and_cancelled_in_the_panel(acting_panel, actor, ct, until):
     panel, actor.ending = acting_panel, "waits"
     run = panel.logic.start(ct, method="cgls")
     assert panel.ui.applyButton.text == "Cancel"
+    until(lambda: panel.ui.progressBar.value == 75)
+    assert "75 s left" in panel.ui.statusLabel.text
+    assert "cgls on cpu (acting)" in panel.ui.logText.plainText
     panel.ui.applyButton.click()
     until(lambda: not run.active)
     assert panel.ui.applyButton.text == "Apply"
