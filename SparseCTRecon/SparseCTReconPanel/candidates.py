@@ -5,6 +5,7 @@ import slicer
 from .differences import isDifference
 from .scan_node import CT_ROLE, isScan
 from .scene import PREFIX
+from .snapshots import isSnapshot
 
 
 def isResult(node):
@@ -13,7 +14,7 @@ def isResult(node):
 
 
 def candidates():
-    """Volumes that can be compared: no scans, label maps or differences; results of this module first, the newest at the top."""
+    """Volumes that can be compared: no scans, label maps, differences or snapshots; results of this module first, the newest at the top."""
     nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _canBeCompared(node)]
     results = [node for node in nodes if isResult(node)]
     return results[::-1] + [node for node in nodes if not isResult(node)]
@@ -32,4 +33,5 @@ def defaultReference(nodes, inputVolume=None):
 
 
 def _canBeCompared(node):
-    return not (node.GetHideFromEditors() or node.IsA("vtkMRMLLabelMapVolumeNode") or isScan(node) or isDifference(node))
+    foreign = node.GetHideFromEditors() or node.IsA("vtkMRMLLabelMapVolumeNode")
+    return not (foreign or isScan(node) or isDifference(node) or isSnapshot(node))

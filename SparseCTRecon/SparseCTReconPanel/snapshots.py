@@ -65,6 +65,12 @@ def browserOf(volumeNode):
     return next((browser for browser in browsers if browser.GetNodeReferenceID(RESULT_ROLE) == volumeNode.GetID()), None)
 
 
+def isSnapshot(node):
+    """Whether a volume is what a browser of snapshots shows at the moment."""
+    browser = slicer.modules.sequences.logic().GetFirstBrowserNodeForProxyNode(node)
+    return browser is not None and browser.GetNodeReferenceID(RESULT_ROLE) is not None
+
+
 def stepOf(browser, number):
     """The iteration of a browser's snapshot, a text."""
     return browser.GetMasterSequenceNode().GetNthIndexValue(number)

@@ -109,6 +109,16 @@ def test_snapshots_become_a_sequence_that_a_browser_steps_through(slicer, ct, lo
     assert browser.IsSynchronizedSequenceNode(sequence, True)
 
 
+def test_the_volume_that_shows_a_snapshot_is_not_offered_for_comparison(slicer, ct, logic, actor, finished):
+    from SparseCTReconPanel.candidates import candidates
+    from SparseCTReconPanel.snapshots import browserOf, showSnapshot
+
+    run = finished(logic.start(ct, keepSnapshots=True))
+    showSnapshot(browserOf(run.outputNode), 1)
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 4, "the CT, its scan, the result and the snapshot"
+    assert candidates() == [run.outputNode, ct]
+
+
 def test_a_scene_with_the_result_survives_an_mrb_file(slicer, ct, logic, actor, finished, tmp_path):
     node = finished(logic.start(ct, keepSnapshots=True)).outputNode
     name, matrix, voxels = node.GetName(), matrix_of(node), slicer.util.arrayFromVolume(node).copy()
