@@ -13,6 +13,7 @@ _CLASSES = {
     "admm-tv": "admm_tv:ADMMTV",
     "naf": "naf:NAF",
     "inr": "inr:INR",
+    "r2-gaussian": "r2_gaussian:R2Gaussian",
 }
 
 

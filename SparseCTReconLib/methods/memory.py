@@ -22,6 +22,9 @@ VOLUMES_HELD, STACKS_HELD = 10, 6
 RESTORING_VOLUMES = 13
 """That the restoring network holds at its peak, as measured between 96 and 128 voxels cubed."""
 
+GAUSSIAN_BYTES = 1500.0
+"""Of a Gaussian: its parameters, moments and gradients, what autograd keeps of them, and a view's table."""
+
 FEWEST_VOXELS = 8
 """Along the longest edge of a grid that is offered."""
 
@@ -97,4 +100,8 @@ def _inr(grid: Grid, options: Mapping) -> float:
     return held + 4.0 * voxels(grid) * INR_VOLUMES[options["loss"]]
 
 
-_MORE = {"naf": _naf, "inr": _inr}
+def _r2_gaussian(grid: Grid, options: Mapping) -> float:
+    return GAUSSIAN_BYTES * max(options["gaussians"], options["most"])
+
+
+_MORE = {"naf": _naf, "inr": _inr, "r2-gaussian": _r2_gaussian}

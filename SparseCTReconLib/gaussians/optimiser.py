@@ -1,0 +1,72 @@
+"""Adam for the parameters of a cloud, whose moments go with the Gaussians when some are added or taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from .cloud import PARAMETERS, Cloud
+
+BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-15
+
+
+class CloudOptimiser:
+    """The present cloud and the state of its optimiser.
+
+    Parameters
+    ----------
+    cloud : Cloud
+        Its tensors are changed in place.
+    """
+
+    def __init__(self, cloud: Cloud):
+        self.cloud, self.steps = cloud, 0
+        self.moments = {name: [torch.zeros_like(tensor), torch.zeros_like(tensor)] for name, tensor in cloud.parameters().items()}
+
+    def gradients(self, loss: torch.Tensor, leaves: Cloud) -> dict[str, torch.Tensor]:
+        """Gradients of `loss` with respect to the tensors of `leaves`."""
+        tensors = leaves.parameters()
+        return dict(zip(tensors, torch.autograd.grad(loss, tensors.values())))
+
+    def leaves(self) -> Cloud:
+        """The cloud, with tensors that gradients can be asked of."""
+        tensors = (tensor.detach().requires_grad_() for tensor in self.cloud.parameters().values())
+        return Cloud(*tensors, self.cloud.unit, self.cloud.bounds_mm)
+
+    def step(self, gradients: Mapping[str, torch.Tensor], rates: Mapping[str, float]) -> None:
+        """Descend, each parameter at its own rate; a gradient that is no number raises FloatingPointError before anything changes."""
+        if not all(torch.isfinite(gradient).all() for gradient in gradients.values()):
+            raise FloatingPointError("the gradient of the Gaussians is no finite number")
+        self.steps += 1
+        for name, gradient in gradients.items():
+            first, second = self.moments[name]
+            first.lerp_(gradient, 1 - BETA1)
+            second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+            denominator = (second / (1 - BETA2**self.steps)).sqrt_().add_(EPSILON)
+            getattr(self.cloud, name).addcdiv_(first, denominator, value=-rates[name] / (1 - BETA1**self.steps))
+
+    def replace(self, cloud: Cloud, origin: torch.Tensor) -> None:
+        """Go on with another cloud; `origin` (n,) is the index that each Gaussian had in the present one, -1 for new ones."""
+        kept = origin >= 0
+        for name, moments in self.moments.items():
+            for number, moment in enumerate(moments):
+                fresh = torch.zeros_like(getattr(cloud, name))
+                fresh[kept] = moment[origin[kept]]
+                moments[number] = fresh
+        self.cloud = cloud
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What `restore` goes on from."""
+        kept = {name: tensor.numpy() for name, tensor in self.cloud.parameters().items()}
+        for name, (first, second) in self.moments.items():
+            kept |= {f"{name}.first": first.numpy(), f"{name}.second": second.numpy()}
+        return {**{name: array.copy() for name, array in kept.items()}, "adam_steps": np.array(self.steps)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what `arrays` gave."""
+        tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in PARAMETERS}
+        self.cloud = Cloud(**tensors, unit=self.cloud.unit, bounds_mm=self.cloud.bounds_mm)
+        self.moments = {name: [torch.from_numpy(np.array(arrays[f"{name}.{n}"])) for n in ("first", "second")] for name in PARAMETERS}
+        self.steps = int(arrays["adam_steps"])
