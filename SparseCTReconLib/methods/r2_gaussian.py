@@ -38,7 +38,9 @@ PAPER_CENTRES, PAPER = 2e-4, {"raw_density": 1e-2, "raw_scales": 5e-3, "rotation
 class R2GaussianOptions(MethodOptions):
     start: Literal["admm-tv", "fdk"] = option("admm-tv", "", "Volume that the Gaussians are first made from.")
     gaussians: int = option(50_000, "Gaussians", "At the start, at most: one for each voxel that holds something.", ge=4, le=2_000_000)
-    fit_steps: int = option(100, "steps", "start=admm-tv: steps towards its volume.", ge=0, le=10_000, multiple_of=STEPS_PER_STATE)
+    fit_steps: int = option(
+        100, "steps", "start=admm-tv: steps towards its volume.", ge=0, le=10_000, multiple_of=STEPS_PER_STATE, advanced=True
+    )
     iterations: int = option(100, "steps", "Steps towards the projections.", ge=STEPS_PER_STATE, le=1_000_000)
     views_per_step: int = option(2, "views", "Views that a step looks at.", ge=1, le=1000, advanced=True)
     loss: Literal["squares", "l1-ssim"] = option(
@@ -46,7 +48,12 @@ class R2GaussianOptions(MethodOptions):
     )
     smoothness: float = option(1.0, "", "Factor on the weight of total variation, with squares; 0 leaves it out.", ge=0, le=100)
     most: int = option(
-        0, "Gaussians", "Gaussians up to which they are cloned and split where much is unexplained; 0 for never.", ge=0, le=5_000_000
+        0,
+        "Gaussians",
+        "Gaussians up to which they are cloned and split where much is unexplained; 0 for never.",
+        ge=0,
+        le=5_000_000,
+        advanced=True,
     )
     seed: int = option(0, "", "Of the first Gaussians, the views and the boxes.", ge=0, advanced=True)
 
