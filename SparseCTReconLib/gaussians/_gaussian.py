@@ -39,7 +39,9 @@ def span(square, linear, constant, centre, count):
     root = np.sqrt(root)
     first = np.ceil(centre + (-linear - root) / square)
     last = np.floor(centre + (-linear + root) / square)
-    return int(max(first, 0.0)), int(min(last, count - 1.0)) + 1
+    if not last >= first:
+        return 0, 0
+    return int(min(max(first, 0.0), count)), int(max(min(last, count - 1.0), -1.0)) + 1
 
 
 def gaussians(centres: torch.Tensor, whitening: torch.Tensor, density: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,8 +12,9 @@ from .voxeliser import Voxeliser
 EMPTY = 0.05
 """Attenuation, in that of water, up to which a voxel holds nothing."""
 
-BOUNDS = (0.0005, 0.5)
-"""The smallest and the largest standard deviation, in the longest edge of the grid."""
+BOUNDS = (0.0005, 0.2)
+"""The smallest and the largest standard deviation, in the longest edge of the grid. R2-Gaussian allows 0.5, of which the end may lie behind
+the source, where no projection sees it."""
 
 PAPER = 0.15
 """R2-Gaussian's density of a Gaussian in the attenuation of its voxel; its standard deviation is the distance to its neighbours."""

@@ -144,6 +144,16 @@ def test_gaussians_behind_the_source_and_beside_the_detector_are_not_seen():
     assert float(rasteriser(*lost.gaussians(), [0]).abs().max()) == 0
 
 
+@pytest.mark.parametrize("far", [1e12, 1e30, -1e30, np.inf, np.nan])
+def test_a_gaussian_far_away_or_nowhere_is_not_seen_and_does_no_harm(far):
+    centres = np.array([[60.0, 60.0, 60.0], [far, 60.0, 60.0], [60.0, far, 60.0], [60.0, 60.0, far]])
+    lost = Cloud.of(centres, np.full(4, 0.02), np.full((4, 3), 6.0), 0.02, (4.0, 20.0))
+    given, seen = lost.gaussians(), lost.chosen([0]).gaussians()
+    geometry = poses()["circle"]
+    assert torch.equal(Rasteriser(geometry, GRID)(*given, [0]), Rasteriser(geometry, GRID)(*seen, [0]))
+    assert torch.equal(Voxeliser(GRID)(*given), Voxeliser(GRID)(*seen))
+
+
 def test_a_cloud_keeps_densities_positive_and_scales_in_their_bounds():
     wild = Cloud(
         torch.zeros(3, 3), torch.tensor([-50.0, 0.0, 50.0]), torch.tensor([[-40.0, 0, 40]] * 3), torch.randn(3, 4), 0.02, (1.0, 9.0)
