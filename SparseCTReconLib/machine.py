@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 """The command that lists the GPUs; `parse_gpus` reads what it says. Whoever has an event loop runs it in its own way."""
 
