@@ -11,10 +11,11 @@ from .placement import exportInWorld, hasVoxels, ijkToWorld
 NRRD, DICOM = "NRRD", "DICOM"
 
 
-def exportVolumes(volumeNodes, folder, kind=NRRD, referenceNode=None):
+def exportVolumes(volumeNodes, folder, kind=NRRD):
     """Write volumes into a folder, each to a file (NRRD) or a folder of its own (DICOM) that was not there before; return the paths.
 
-    :param referenceNode: the CT; where it was loaded from DICOM, patient and study of a DICOM series are its.
+    Patient and study of a DICOM series are those of the CT that the volume was made of, where that was loaded from DICOM.
+
     :raises ValueError: if a volume has no voxels or cannot be written, in one sentence.
     """
     folder = Path(folder)
@@ -24,7 +25,7 @@ def exportVolumes(volumeNodes, folder, kind=NRRD, referenceNode=None):
             raise ValueError(_("{name} has no voxels.").format(name=node.GetName()))
         path = _unused(folder, fileName(node.GetName()), ".nrrd" if kind == NRRD else "")
         try:
-            exportInWorld(node, path) if kind == NRRD else _exportDicom(node, path, referenceNode)
+            exportInWorld(node, path) if kind == NRRD else _exportDicom(node, path)
         except OSError as error:
             raise ValueError(_("{path} could not be written: {error}").format(path=path, error=error.strerror or error)) from None
         written.append(path)
@@ -49,7 +50,7 @@ def _unused(folder, stem, suffix):
     return path
 
 
-def _exportDicom(node, folder, referenceNode):
+def _exportDicom(node, folder):
     import numpy as np
 
     from SparseCTReconLib.formats import dicom_writing
@@ -62,12 +63,12 @@ def _exportDicom(node, folder, referenceNode):
     grid = Grid(node.GetImageData().GetDimensions(), tuple(spacing), tuple(matrix[:3, 3]), matrix[:3, :3] / spacing)
     attributes = {name: node.GetAttribute(name) for name in node.GetAttributeNames() if name.startswith(PREFIX)}
     volume = Volume(slicer.util.arrayFromVolume(node), grid, attributes, node.GetAttribute(PREFIX + "unit") or "HU")
-    dicom_writing.write_series(volume, folder, like=_dicomFileOf(referenceNode))
+    dicom_writing.write_series(volume, folder, like=_dicomFileOf(node.GetNodeReference(PREFIX + "ct") or node))
 
 
 def _dicomFileOf(node):
     """A file of the DICOM series that the volume was loaded from; None where it was not."""
-    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split() if node else []
+    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)
     path = database.fileForInstance(uids[0]) if uids and database else ""
     return Path(path) if path else None

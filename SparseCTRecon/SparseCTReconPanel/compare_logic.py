@@ -95,9 +95,9 @@ class CompareLogic:
             raise ValueError(_("{path} could not be written: {error}").format(path=path, error=error.strerror or error)) from None
         return path
 
-    def exportVolumes(self, volumeNodes, folder, kind=compare_export.NRRD, reference=None):
-        """Write volumes into a folder as "NRRD" or "DICOM" (a series derived from `reference`); return the paths. See compare_export."""
-        return compare_export.exportVolumes(volumeNodes, folder, kind, reference)
+    def exportVolumes(self, volumeNodes, folder, kind=compare_export.NRRD):
+        """Write volumes into a folder as "NRRD" or "DICOM" (a series derived from each volume's own CT); return the paths."""
+        return compare_export.exportVolumes(volumeNodes, folder, kind)
 
     def importSegmentations(self):
         """Put what the segmenter found in the last comparison into the scene; return the segmentation nodes by the volume's name."""

@@ -139,7 +139,7 @@ class CompareSection(Section):
 
     def exportVolumes(self, nodes, folder, kind):
         """Write volumes to a folder; what happened is said in the panel."""
-        self._say(lambda: compare_export.sentence(self.panel.logic.exportVolumes(nodes, folder, kind, self.reference)))
+        self._say(lambda: compare_export.sentence(self.panel.logic.exportVolumes(nodes, folder, kind)))
 
     def onInstallSegmenterButton(self):
         """Install what organs need, after asking."""

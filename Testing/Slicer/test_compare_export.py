@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from comparing_worker import new_worker
-from volumes_to_compare import body, reference_and_results
+from volumes_to_compare import add_volume, body, reference_and_results
 
 from SparseCTReconLib import formats
 
@@ -59,21 +59,45 @@ def test_a_dicom_series_is_derived_says_its_method_and_lies_where_the_volume_lay
     assert np.allclose(volume.array, body() + 10) and np.allclose(volume.grid.origin_mm, (-10, 20, 30))
 
 
-def test_a_dicom_series_joins_the_study_of_the_ct_that_was_loaded_from_dicom(slicer, logic, tmp_path, monkeypatch):
-    reference, (result,) = reference_and_results(slicer, 1)
-    source = logic.exportVolumes([reference], tmp_path, "DICOM")[0]
-    files = {one.SOPInstanceUID: file for one, file in zip(headers(source), sorted(source.iterdir()))}
+@pytest.fixture
+def from_dicom(slicer, logic, tmp_path, monkeypatch):
+    """Write a volume as a DICOM series and let the node be loaded from it; return the header of its first slice."""
+    files = {}
 
     class Database:
         def fileForInstance(self, uid):
             return str(files[uid])
 
     monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
-    reference.SetAttribute("DICOM.instanceUIDs", " ".join(files))
-    derived = headers(logic.exportVolumes([result], tmp_path, "DICOM", reference)[0])[0]
-    original = headers(source)[0]
+
+    def load(node):
+        source = logic.exportVolumes([node], tmp_path, "DICOM")[0]
+        found = {header.SOPInstanceUID: file for header, file in zip(headers(source), sorted(source.iterdir()))}
+        files.update(found)
+        node.SetAttribute("DICOM.instanceUIDs", " ".join(found))
+        return headers(source)[0]
+
+    return load
+
+
+def test_a_dicom_series_joins_the_study_of_the_ct_that_was_loaded_from_dicom(slicer, logic, tmp_path, from_dicom):
+    reference, (result,) = reference_and_results(slicer, 1)
+    original = from_dicom(reference)
+    result.SetNodeReferenceID("SparseCTRecon.ct", reference.GetID())
+    derived = headers(logic.exportVolumes([result], tmp_path, "DICOM")[0])[0]
     assert derived.StudyInstanceUID == original.StudyInstanceUID and derived.PatientID == original.PatientID
-    assert derived.SeriesInstanceUID != original.SeriesInstanceUID and derived.SOPInstanceUID not in files
+    assert derived.SeriesInstanceUID != original.SeriesInstanceUID
+    assert derived.SOPInstanceUID not in reference.GetAttribute("DICOM.instanceUIDs")
+
+
+def test_each_dicom_series_is_of_the_patient_of_its_own_ct(slicer, logic, tmp_path, from_dicom):
+    reference, results = reference_and_results(slicer, 3)
+    another = add_volume(slicer, "Another CT", body())
+    patients = [from_dicom(node).PatientID for node in (reference, another)]
+    for result, ct in zip(results, (reference, another)):
+        result.SetNodeReferenceID("SparseCTRecon.ct", ct.GetID())
+    written = [headers(path)[0].PatientID for path in logic.exportVolumes([another, *results], tmp_path, "DICOM")]
+    assert written[:3] == [patients[1], *patients] and written[3] not in patients
 
 
 def test_a_volume_without_voxels_is_not_written(slicer, logic, tmp_path):
