@@ -6,7 +6,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from .placement import exportInWorld, hasVoxels, ijkToWorld
+from .placement import exportInWorld, hasVoxels, ijkToRas, ijkToWorld
 
 NRRD, DICOM = "NRRD", "DICOM"
 
@@ -58,12 +58,15 @@ def _exportDicom(node, folder):
 
     from .scene import PREFIX
 
-    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ijkToWorld(node)
+    source = node.GetNodeReference(PREFIX + "ct") or node
+    like = _dicomFileOf(source)
+    toDicom = ijkToRas(source) @ np.linalg.inv(ijkToWorld(source)) if like else np.eye(4)
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ toDicom @ ijkToWorld(node)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     grid = Grid(node.GetImageData().GetDimensions(), tuple(spacing), tuple(matrix[:3, 3]), matrix[:3, :3] / spacing)
     attributes = {name: node.GetAttribute(name) for name in node.GetAttributeNames() if name.startswith(PREFIX)}
     volume = Volume(slicer.util.arrayFromVolume(node), grid, attributes, node.GetAttribute(PREFIX + "unit") or "HU")
-    dicom_writing.write_series(volume, folder, like=_dicomFileOf(node.GetNodeReference(PREFIX + "ct") or node))
+    dicom_writing.write_series(volume, folder, like=like)
 
 
 def _dicomFileOf(node):

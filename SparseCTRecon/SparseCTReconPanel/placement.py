@@ -10,13 +10,19 @@ SHEAR = 1e-3
 """How far the cosine between two axes of voxels may be from 0."""
 
 
+def ijkToRas(volumeNode):
+    """Voxel index (i, j, k) to RAS in mm [4, 4], below the transforms above the node."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
 def ijkToWorld(volumeNode):
     """Voxel index (i, j, k) to world RAS in mm [4, 4], through the transforms above the node.
 
     :raises ValueError: if one of these is not linear, in one sentence.
     """
-    matrix, toWorld = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
+    matrix, toWorld = ijkToRas(volumeNode), vtk.vtkMatrix4x4()
     transformNode = volumeNode.GetParentTransformNode()
     if transformNode:
         if not transformNode.IsTransformToWorldLinear():
@@ -26,8 +32,8 @@ def ijkToWorld(volumeNode):
                 )
             )
         transformNode.GetMatrixTransformToWorld(toWorld)
-        vtk.vtkMatrix4x4.Multiply4x4(toWorld, matrix, matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
+        matrix = slicer.util.arrayFromVTKMatrix(toWorld) @ matrix
+    return matrix
 
 
 def hasVoxels(volumeNode):

@@ -100,6 +100,29 @@ def test_each_dicom_series_is_of_the_patient_of_its_own_ct(slicer, logic, tmp_pa
     assert written[:3] == [patients[1], *patients] and written[3] not in patients
 
 
+def test_a_dicom_series_lies_in_the_frame_of_its_ct_wherever_a_transform_has_moved_both(slicer, logic, tmp_path, from_dicom):
+    reference, (result,) = reference_and_results(slicer, 1)
+    original = from_dicom(reference)
+    result.SetNodeReferenceID("SparseCTRecon.ct", reference.GetID())
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4) + 50 * np.eye(4, k=3)))
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    for parent, moved in ((transform.GetID(), 0), (None, 50)):
+        result.SetAndObserveTransformNodeID(parent)
+        derived = headers(logic.exportVolumes([result], tmp_path, "DICOM")[0])[0]
+        assert derived.FrameOfReferenceUID == original.FrameOfReferenceUID
+        assert np.allclose(np.subtract(derived.ImagePositionPatient, original.ImagePositionPatient), (moved, 0, 0))
+
+
+def test_a_dicom_series_of_a_volume_from_elsewhere_lies_where_the_volume_is_in_the_world(slicer, logic, tmp_path):
+    _reference, (result,) = reference_and_results(slicer, 1)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4) + 50 * np.eye(4, k=3)))
+    result.SetAndObserveTransformNodeID(transform.GetID())
+    (written,) = logic.exportVolumes([result], tmp_path, "DICOM")
+    assert np.allclose(formats.read_volume(written).grid.origin_mm, (-60, 20, 30))
+
+
 def test_a_volume_without_voxels_is_not_written(slicer, logic, tmp_path):
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     with pytest.raises(ValueError, match="empty has no voxels"):
