@@ -6,6 +6,7 @@ import json
 from html import escape
 from pathlib import Path
 
+from ..formats.files import options_without_folders
 from ..grid import Grid
 from ..methods.reconstruct import PREFIX
 
@@ -29,12 +30,12 @@ def facts_of(result: dict) -> dict[str, str]:
     facts = {
         "method": f"{said.get('method_title') or said.get('method')}{preset}{steps}" if said.get("method") else "the volume does not say",
         "voxels": voxels,
-        "options": _pairs(said.get("options"), "="),
+        "options": options_without_folders(said.get("options", "")),
         "weights": said.get("weights"),
         "ran on": ran,
         "field ran by": said.get("field_backend"),
         "date": said.get("date"),
-        "versions": _pairs(said.get("versions"), " "),
+        "versions": _pairs(said.get("versions")),
         "geometry": said.get("geometry"),
         "scan": f"SHA-256 {said['scan_sha256']}" if said.get("scan_sha256") else "",
         "residual": said.get("reprojection_residual"),
@@ -49,17 +50,20 @@ def _file(path: str) -> str:
 
 
 def _other(attributes: dict[str, str]) -> dict[str, str]:
-    """The few attributes of a reference that a reader can do something with."""
-    return {key: value for key, value in sorted(attributes.items()) if len(str(value)) < 200}
+    """What a reference says in our words, where it is short; all else may name the patient."""
+    ours = {key: str(value) for key, value in sorted(attributes.items()) if key.startswith(PREFIX) and key != PREFIX + "request"}
+    if PREFIX + "options" in ours:
+        ours[PREFIX + "options"] = options_without_folders(ours[PREFIX + "options"])
+    return {key: value for key, value in ours.items() if len(value) < 200}
 
 
-def _pairs(text: str | None, between: str) -> str:
-    """JSON of an object as "key=value, ..."; the text itself where it is none."""
+def _pairs(text: str | None) -> str:
+    """JSON of an object as "key value, ..."; the text itself where it is none."""
     try:
         values = json.loads(text or "{}")
     except ValueError:
         return text or ""
-    return ", ".join(f"{key}{between}{value}" for key, value in values.items()) if isinstance(values, dict) else str(values)
+    return ", ".join(f"{key} {value}" for key, value in values.items()) if isinstance(values, dict) else str(values)
 
 
 def _described(name: str, facts: dict[str, str], number: int) -> str:

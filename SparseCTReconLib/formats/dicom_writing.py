@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
-import re
 import uuid
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from .. import __version__
 from ..errors import InputError
 from ..grid import Grid, Volume
 from .dicom import is_dicom_file
-from .files import existing, remove, unwritable, written_beside
+from .files import existing, options_without_folders, remove, unwritable, written_beside
 
 RESEARCH = "RESEARCH USE ONLY, not for diagnosis or treatment: generated detail may be false"
 _OURS, _PREFIX = "SparseCTRecon", "SparseCTRecon."
@@ -260,18 +258,8 @@ def _how_it_was_made(said: dict[str, str]) -> str:
     method = said.get(_PREFIX + "method_title") or said.get(_PREFIX + "method")
     if not method:
         return ""
-    facts = {name: said.get(_PREFIX + name, "") for name in _SAID} | {"options": _options(said.get(_PREFIX + "options", ""))}
+    facts = {name: said.get(_PREFIX + name, "") for name in _SAID} | {"options": options_without_folders(said.get(_PREFIX + "options", ""))}
     return "; ".join([f"Reconstructed from cone-beam projections by {method}", *(f"{name} {text}" for name, text in facts.items() if text)])
-
-
-def _options(text: str) -> str:
-    """Options without the folders of files, which may name people."""
-    try:
-        options = dict(json.loads(text))
-    except (TypeError, ValueError):
-        return ""
-    plain = {key: re.split(r"[/\\]", value)[-1] if isinstance(value, str) else value for key, value in options.items()}
-    return ", ".join(f"{key}={value}" for key, value in plain.items())
 
 
 def _text(text: str, longest: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +43,21 @@ def existing(path) -> Path:
     if not path.exists():
         raise InputError(f"{path} does not exist: check the name", "missing-file")
     return path
+
+
+def options_without_folders(text: str) -> str:
+    """JSON of a method's options as "key=value, ..." for others to read: files without their folders, which may name people."""
+    try:
+        options = dict(json.loads(text))
+    except (TypeError, ValueError):
+        return ""
+    return ", ".join(f"{key}={_without_folders(value)}" for key, value in options.items())
+
+
+def _without_folders(value):
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    return re.split(r"[/\\]", value)[-1] if isinstance(value, str) else value
 
 
 def image_suffix(path: Path) -> str:

@@ -241,6 +241,20 @@ def test_the_report_tells_nothing_of_the_folders_it_came_from(tmp_path):
     assert "NAF.nrrd" in text and "secret" not in text
 
 
+def test_the_report_names_nobody(tmp_path):
+    secret = "/home/secret"
+    told = {
+        "SparseCTRecon.options": json.dumps({"iterations": 7, "network": f"{secret}/w.safetensors", "names": [f"{secret}/v"]}),
+        "SparseCTRecon.request": secret,
+        "SparseCTRecon.device": "played device",
+        "DICOM_0010_0010_Patient's_Name": "secret",
+    }
+    reference = Entry("CT", "CT.nrrd", Volume(body(), GRID, told))
+    page = page_of(Assessment(reference, [result(attributes=MADE | told)], Wanted()), tmp_path / "report.html")
+    text = "\n".join(page.text)
+    assert "secret" not in text and text.count("network=w.safetensors") == 2 and text.count("played device") == 2
+
+
 def test_a_report_of_perfect_and_of_empty_volumes_is_written(tmp_path):
     air = Entry("air", "air.nrrd", Volume(np.full(GRID.shape, -1000, np.float32), GRID))
     for number, (reference, entries) in enumerate([(TRUTH, [Entry("same", "s", TRUTH.volume)]), (TRUTH, [air]), (air, [air])]):
