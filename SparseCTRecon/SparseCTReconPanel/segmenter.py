@@ -98,6 +98,8 @@ def importLabels(file, task, names, volumeName, volumeNode=None):
     except Exception as error:
         removeNode(node)
         raise RuntimeError(_("The organs of {name} could not be read: {error}").format(name=volumeName, error=error)) from error
+    if node.GetStorageNode():
+        slicer.mrmlScene.RemoveNode(node.GetStorageNode())  # names a file that goes: the scene makes its own when it is saved
     if volumeNode:
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         fileBeside(node, volumeNode)

@@ -274,6 +274,23 @@ def test_labels_become_segments_with_names(slicer, logic, tmp_path):
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == [again]
 
 
+def test_segments_are_saved_with_the_scene_though_the_file_of_labels_is_gone(slicer, logic, tmp_path):
+    import SimpleITK
+    from SparseCTReconPanel import segmenter
+
+    labels = tmp_path / "labels.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray((body() > 0).astype(np.uint8)), str(labels))
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLStorageNode")
+    node = segmenter.importLabels(labels, "total", {1: "liver"}, "CT")
+    labels.unlink()
+    assert node.GetStorageNode() is None and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLStorageNode") == before
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(True)
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert node.GetSegmentation().GetNthSegment(0).GetName() == "liver"
+
+
 def test_labels_that_cannot_be_read_leave_nothing_in_the_scene(slicer, logic, tmp_path):
     from SparseCTReconPanel import segmenter
 
