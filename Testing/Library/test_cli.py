@@ -266,7 +266,9 @@ def test_a_stopped_reconstruction_goes_on_with_resume(tmp_path, scan, number):
     program = [sys.executable, str(Path(played_cli.__file__)), "reconstruct", str(scan), str(tmp_path / "x.nrrd"), "--method", "played"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     program += ["--set", "steps=150", "pause_s=0.02"]
-    stopped = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment)
+    # A shell's background job ignores SIGINT, and hands that down.
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    stopped = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
     while not stopped.stderr.readline().startswith("played: halving:"):
         pass
     time.sleep(0.2)
