@@ -42,6 +42,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic):
         self.newTransport = QProcessTransport
         self.scanFolders = ScanFolders()
         self.queue = RunQueue()
+        self.queue.onIdle = self.scanFolders.discardUnused
 
     def getParameterNode(self):
         return SparseCTReconParameterNode(super().getParameterNode())

@@ -15,12 +15,15 @@ class RunQueue:
         Called when a run was added, started, ended or removed.
     onRunChanged : callable
         Called with a run, whoever has started it, whenever it has something new.
+    onIdle : callable
+        Called when the last run has ended and none waits.
     """
 
     def __init__(self):
         self.runs = []
         self.onChanged = lambda: None
         self.onRunChanged = lambda run: None
+        self.onIdle = lambda: None
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
@@ -64,6 +67,8 @@ class RunQueue:
     def _onEnded(self, run):
         # Not at once: the next one must not start while, say, the scene is being closed under this one.
         self._timer.start()
+        if not self.running and not self.waiting:
+            self.onIdle()
         self.onChanged()
 
     def _startNext(self):

@@ -194,10 +194,11 @@ class OutputScan:
         self._folders.adopt(node, self.folder)
 
     def restore(self):
-        """Leave the scene and the disk as they were before the run."""
+        """Leave the scene as it was before the run. The folder of a scan that was in the scene stays while jobs wait that read it."""
         if self.node:
             removeNode(self.node)
-        self._folders.release(self.folder)
+        if self._id is None:
+            self._folders.release(self.folder)
 
 
 def _partsOf(node):

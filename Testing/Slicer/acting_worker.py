@@ -93,6 +93,7 @@ class ActingWorker:
         yield encode("done", path=spec.output, summary={})
 
     def _reconstruct(self, spec) -> Iterator[bytes]:
+        assert Path(spec.scan).exists(), spec.scan
         grid = Grid.from_dict(spec.grid) if spec.grid else Grid.centred((8, 8, 8), (4, 4, 4))
         yield encode("started", task="reconstruct", method=spec.method, device="cpu", backend="acting", grid=grid.to_dict())
         if self._script.warning:

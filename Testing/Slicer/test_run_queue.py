@@ -57,6 +57,18 @@ def test_a_job_that_fails_leaves_the_scene_as_it_was_and_the_next_one_runs(slice
     assert slicer.util.arrayFromVolume(following.outputNode).mean() == pytest.approx(100)
 
 
+@pytest.mark.parametrize("source", ["the CT", "the scan"])
+def test_a_job_that_waits_for_the_scan_of_a_job_that_is_cancelled_still_has_it(slicer, ct, logic, actor, until, source):
+    actor.ending = "waits"
+    first = logic.start(ct)
+    until(lambda: first.previews == 3)
+    second = logic.start(ct, method="cgls") if source == "the CT" else logic.start(scanVolume=first.scanNode, method="cgls")
+    first.cancel()
+    actor.ending = "done"
+    until(lambda: not second.active)
+    assert first.state is JobState.CANCELLED and second.state is JobState.DONE, second.error
+
+
 def test_a_listener_that_fails_at_a_job_s_end_does_not_hold_up_the_next_one(ct, logic, actor, until):
     def listen(run):
         if run.state is JobState.DONE:
