@@ -93,6 +93,10 @@ class AboutSection(Section):
         question = _("Delete this from this computer?\n\n{listed}").format(listed=listed)
         if not slicer.util.confirmOkCancelDisplay(question, windowTitle=_("SparseCTRecon"), detailedText=folders):
             return
+        if self._running:
+            self._checkCanDelete()
+            slicer.util.errorDisplay(self.ui.deleteKeptButton.toolTip, windowTitle=_("SparseCTRecon"))
+            return
         left = downloads.delete(chosen)
         if left:
             message = _("In use, and not deleted whole: {folders}. Stop what runs, or restart Slicer, and delete again.")
@@ -102,10 +106,15 @@ class AboutSection(Section):
     def onRunChanged(self, run):
         self._checkCanDelete()
 
+    @property
+    def _running(self):
+        """Whether something may be using what is kept; a script may have started it."""
+        comparison = self.panel.logic.comparisonRun if self.panel.logic else None
+        return self.check.active or any(run.active for run in (self.panel.run, comparison) if run)
+
     def _checkCanDelete(self, checked=None):
-        button, run = self.ui.deleteKeptButton, self.panel.run
+        button, running = self.ui.deleteKeptButton, self._running
         chosen = any(box.checked for box in self._boxes.values())
-        running = bool(run and run.active) or self.check.active
         button.enabled = chosen and not running
         if running:
             button.toolTip = _("Something runs: wait until it is done, or cancel it.")

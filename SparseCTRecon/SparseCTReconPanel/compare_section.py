@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 from SparseCTReconLib.jobs.client import JobState
 
 from . import compare_export, segmenter
+from .about_section import AboutSection
 from .candidates import candidates, defaultReference, isResult
 from .compare_tables import title
 from .compare_viewing import CompareViewing
@@ -173,6 +174,7 @@ class CompareSection(Section):
         self.comparison = run
         self._showComparison()
         self._checkCanCompare()
+        self.panel.section(AboutSection).onRunChanged(run)
         if not run.active:
             self._offerTables()
         if run.state is JobState.DONE and run.comparison.organs and self.ui.keepSegmentationsCheckBox.checked:

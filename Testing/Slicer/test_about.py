@@ -185,6 +185,34 @@ def test_nothing_is_deleted_while_a_reconstruction_runs(panel, section, actor, c
     assert panel.ui.deleteKeptButton.enabled
 
 
+def test_nothing_is_deleted_while_organs_are_compared(panel, section, cache, host, slicer, monkeypatch, until):
+    from acting_worker import Script
+    from comparing_worker import new_worker
+    from SparseCTReconPanel import dependencies, segmenter
+    from SparseCTReconPanel.compare_section import CompareSection
+    from volumes_to_compare import reference_and_results
+
+    script = Script()
+    script.ending = "waits"
+    monkeypatch.setattr(dependencies, "missing", list)
+    monkeypatch.setattr(segmenter, "hasPackage", lambda: True)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **more: True)
+    panel.logic.newTransport = new_worker(script)
+    panel.ui.aboutButton.collapsed = False
+    panel.ui.keptTotalSegmentatorCheckBox.checked = True
+    reference, results = reference_and_results(slicer, 1)
+    run = panel.logic.startComparison(reference, results, organs=True)  # by a script: the panel hears nothing of it
+    panel.ui.deleteKeptButton.click()
+    assert (cache / "totalsegmentator").exists() and "Something runs" in host.errors.pop()
+    assert not panel.ui.deleteKeptButton.enabled and "Something runs" in panel.ui.deleteKeptButton.toolTip
+    run.stop("The test is over.")
+    until(lambda: panel.ui.compareOrgansButton.enabled)
+    panel.ui.compareOrgansButton.click()
+    assert not panel.ui.deleteKeptButton.enabled
+    panel.section(CompareSection).comparison.stop("The test is over.")
+    assert panel.ui.deleteKeptButton.enabled
+
+
 def test_the_verdict_comes_first_and_faults_before_what_is_well(host):
     from SparseCTReconPanel.about_section import findingsText
 
