@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,8 @@ class View:
         spacing = tuple(float(grid.spacing_mm[closest[axis]]) for axis in (2, 1, 0))
         turned = np.transpose(truth, order)[flips]
         body = body_mask(turned)
-        inside = np.argwhere(body) if body.any() else np.array([np.zeros(3, int), np.array(turned.shape) - 1])
-        margin = np.ceil(MARGIN_MM / np.array(spacing)).astype(int)
-        first, stop = np.maximum(inside.min(axis=0) - margin, 0), np.minimum(inside.max(axis=0) + 1 + margin, turned.shape)
-        return cls(order, flips, spacing, tuple(int(round(k)) for k in inside.mean(axis=0)), tuple(map(slice, first, stop)))
+        ranges = [_range(body.sum(axis=others), MARGIN_MM / mm) for others, mm in zip(((1, 2), (0, 2), (0, 1)), spacing)]
+        return cls(order, flips, spacing, tuple(middle for middle, _ in ranges), tuple(shown for _, shown in ranges))
 
     def turned(self, array: np.ndarray) -> np.ndarray:
         """`array` [z, y, x] with axes along S, P, L."""
@@ -80,6 +79,15 @@ class View:
     def differences(self, hu: np.ndarray, truth: np.ndarray) -> tuple[str, str]:
         """Axial and coronal differences as data URIs."""
         return tuple(data_uri(diverging(cut(hu - truth), DIFFERENCE_HU)) for cut in (self.axial, self.coronal))
+
+
+def _range(counts: np.ndarray, margin: float) -> tuple[int, slice]:
+    """Middle of the body along an axis, and where it lies with a margin, from its voxels in each slice; of all where it is nowhere."""
+    counts = counts if counts.any() else np.ones_like(counts)
+    first, last = np.flatnonzero(counts)[[0, -1]].tolist()
+    margin = math.ceil(margin)
+    shown = slice(max(first - margin, 0), min(last + 1 + margin, len(counts)))
+    return round(float(np.average(np.arange(len(counts)), weights=counts))), shown
 
 
 def _distinct(direction: np.ndarray) -> np.ndarray:

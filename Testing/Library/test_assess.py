@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.evaluation import report_slices
 from SparseCTReconLib.evaluation.assess import Assessment, Entry, Silent, Wanted, field_of_view, file_names
 from SparseCTReconLib.evaluation.png import diverging, grey, png, square_pixels
 from SparseCTReconLib.evaluation.report import write_report
@@ -278,6 +280,19 @@ def test_pictures_look_the_same_whatever_the_axes_of_the_volume(turn):
     assert found.spacing_mm == expected.spacing_mm and found.at == expected.at
     np.testing.assert_array_equal(found.axial(turned), expected.axial(lps))
     np.testing.assert_array_equal(found.coronal(turned), expected.coronal(lps))
+
+
+def test_the_middle_of_a_large_volume_is_found_in_little_memory(monkeypatch):
+    lps = np.full((60, 120, 120), -1000, np.float32)
+    lps[10:30, 20:90, 30:110] = 0
+    inside = lps > -500
+    monkeypatch.setattr(report_slices, "body_mask", lambda hu: inside)
+    tracemalloc.start()
+    view = View.of(lps, Grid.centred((120, 120, 60), (5, 5, 5)))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert view.at == (20, 54, 70) and view.shown == (slice(7, 33), slice(17, 93), slice(27, 113))
+    assert most < lps.nbytes / 10
 
 
 def test_pngs_are_read_by_others(tmp_path):
