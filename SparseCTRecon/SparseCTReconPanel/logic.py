@@ -73,6 +73,8 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic):
         self._check(request, inputVolume, scanVolume)
         if isScan(outputVolume):
             raise ValueError(_("{name} is a scan: choose another volume for the result.").format(name=outputVolume.GetName()))
+        if outputVolume is not None and outputVolume is self._ct(request, inputVolume, scanVolume):
+            raise ValueError(_("{name} is the CT itself: choose another volume for the result.").format(name=outputVolume.GetName()))
         nodes = {"inputVolume": inputVolume, "scanVolume": scanVolume, "region": region}
         return self._start(lambda folder: self._newRun(folder, request, nodes, outputVolume, onChanged))
 

@@ -215,6 +215,13 @@ def test_a_run_writes_into_the_output_that_it_was_given(slicer, ct, logic, actor
     assert output.GetName() == "Mine"
 
 
+def test_a_ct_is_not_overwritten_by_its_reconstruction(ct, logic, actor):
+    scan = logic.simulate(ct, views=6)
+    for inputs in ({"inputVolume": ct}, {"scanVolume": scan}):
+        with pytest.raises(ValueError, match="Oblique CT is the CT itself: choose another volume"):
+            logic.start(outputVolume=ct, **inputs)
+
+
 def test_deleting_the_output_stops_the_run_and_says_so(slicer, ct, logic, actor, until, finished):
     actor.ending = "waits"
     run = logic.start(ct)
