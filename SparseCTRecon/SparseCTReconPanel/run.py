@@ -237,6 +237,8 @@ class Run:
         if state is not JobState.DONE:
             for made in filter(None, (self._output, self._scanOutput, self._record)):
                 made.restore()
+        elif self._output:
+            self._output.keep()
         self._tidyUp()
         try:
             self._tell()

@@ -119,8 +119,11 @@ class OutputVolume:
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
             node.SetNodeReferenceID(PREFIX + "ct", inputNode.GetID())
             fileBeside(node, inputNode)
-        self._before = None
         return node
+
+    def keep(self):
+        """Let go of what the node held before: the run has ended well."""
+        self._before = None
 
     def restore(self):
         """Leave the scene as it was before the run."""
@@ -164,6 +167,7 @@ class _Before:
         node.GetIJKToRASMatrix(self._matrix)
         self._transformID = node.GetTransformNodeID()
         self._displayID = node.GetDisplayNodeID()
+        self._ctID = node.GetNodeReferenceID(PREFIX + "ct")
         self._attributes = {name: node.GetAttribute(name) for name in node.GetAttributeNames()}
 
     def putBack(self, node):
@@ -171,6 +175,7 @@ class _Before:
             node.SetAndObserveImageData(self._image)
             node.SetIJKToRASMatrix(self._matrix)
             node.SetAndObserveTransformNodeID(self._transformID)
+            node.SetNodeReferenceID(PREFIX + "ct", self._ctID)
             for name in set(node.GetAttributeNames()) - set(self._attributes):
                 node.RemoveAttribute(name)
             for name, value in self._attributes.items():

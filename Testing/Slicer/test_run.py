@@ -198,6 +198,23 @@ def test_a_cancelled_run_gives_an_existing_output_its_old_content_back(slicer, c
     assert snapshot(slicer) == before
 
 
+def test_a_run_that_fails_once_its_result_was_there_gives_an_existing_output_back(slicer, ct, logic, actor, finished, monkeypatch):
+    from SparseCTReconPanel.record import Record
+
+    def fail(self, node):
+        raise OSError("no room for the curves")
+
+    monkeypatch.setattr(Record, "finish", fail)
+    output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Earlier result")
+    slicer.util.updateVolumeFromArray(output, np.full((3, 4, 5), 7, np.float32))
+    before = snapshot(slicer)
+    run = finished(logic.start(ct, output))
+    assert run.state is JobState.FAILED
+    assert snapshot(slicer) == before
+    assert np.array_equal(slicer.util.arrayFromVolume(output), np.full((3, 4, 5), 7))
+    assert output.GetNodeReference("SparseCTRecon.ct") is None and output.GetAttribute("SparseCTRecon.method") is None
+
+
 def test_a_listener_that_fails_at_the_end_does_not_undo_the_result(slicer, ct, logic, actor, finished):
     def listen(run):
         if run.state is JobState.DONE:
