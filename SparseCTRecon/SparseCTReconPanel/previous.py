@@ -83,7 +83,7 @@ def _set(parameters, name, value):
         elif name in ("columns", "rows", "pixelSize", "offset"):
             if name == "columns":
                 parameters.ownDetector = bool(value)
-            if value:
+            if value or (name == "offset" and value is not None):
                 setattr(parameters, name, value)
         elif name in known:
             setattr(parameters, name, value)

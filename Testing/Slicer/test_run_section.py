@@ -231,6 +231,15 @@ def test_a_result_gives_its_settings_back(acting_panel, reconstruct, slicer, ct,
     assert (parameters.views, parameters.photons, parameters.budget, parameters.voxelSize) == (31, 5e4, 60.0, 3.0)
 
 
+def test_a_detector_of_one_s_own_that_is_not_displaced_comes_back_with_the_settings(acting_panel, reconstruct):
+    panel, parameters = acting_panel, acting_panel.parameterNode
+    parameters.ownDetector, parameters.offset = True, 0.0
+    reconstruct()
+    parameters.offset = 100.0
+    panel.ui.useSettingsButton.click()
+    assert parameters.ownDetector and parameters.offset == 0.0
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[1]", '{"views": "many", "gone": 1, "method": "gone", "source": "MOON"}'])
 def test_a_result_whose_settings_were_edited_gives_back_what_can_be_read(acting_panel, reconstruct, text):
     panel = acting_panel
