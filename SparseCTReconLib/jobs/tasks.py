@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -268,7 +269,8 @@ class Drive:
         self._previews.append(newest)
         if self.spec.previews_kept:
             while len(self._previews) > self.spec.previews_kept:
-                self._previews.pop(0).unlink(missing_ok=True)
+                with suppress(OSError):  # Windows does not delete what someone reads
+                    self._previews.pop(0).unlink(missing_ok=True)
 
 
 def _write_volume(volume: Volume, path) -> None:

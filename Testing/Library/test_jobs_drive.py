@@ -91,6 +91,16 @@ def test_only_the_newest_previews_are_kept_when_asked(drive):
     assert sorted(path.name for path in (drive.folder / "seen").iterdir()) == ["step-000009.nrrd", "step-000010.nrrd"]
 
 
+def test_an_old_preview_that_someone_still_reads_does_not_end_the_run(drive, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "used by another process", str(path))  # as Windows does
+
+    driving = drive(previews=str(drive.folder / "seen"), previews_kept=2)
+    monkeypatch.setattr(type(drive.folder), "unlink", refuse)
+    driving.run()
+    assert len(told(drive, "preview")) == 10
+
+
 def test_previews_come_no_oftener_than_asked_but_the_first_at_once(drive):
     drive(previews=str(drive.folder), preview_interval_s=3).run()
     assert [event["step"] for event in told(drive, "preview")] == [1, 4, 7, 10]
