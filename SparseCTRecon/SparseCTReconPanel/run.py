@@ -150,6 +150,7 @@ class Run:
         elif self.state is JobState.RUNNING:
             self.state = JobState.CANCELLING
             self.message = _("Cancelling...")
+            self._forgetPreview()
             self._job.cancel()
             self._tell()
 
@@ -230,6 +231,7 @@ class Run:
         self._end(JobState.FAILED, self.error["message"])
 
     def _end(self, state, message):
+        self._forgetPreview()
         self._timer.stop()
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
         self._sceneTag = None
