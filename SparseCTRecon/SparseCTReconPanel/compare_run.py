@@ -1,5 +1,6 @@
 """A comparison in a worker: the volumes out, the figures as tables into the scene."""
 
+import itertools
 import json
 import shutil
 import traceback
@@ -62,8 +63,8 @@ class ComparisonRun:
         self.tables = {}
         self._referenceID = referenceNode.GetID()
         self._resultIDs = [node.GetID() for node in resultNodes]
-        self._names = _uniqueNames([node.GetName() for node in resultNodes])
         self._referenceName = referenceNode.GetName()
+        self._names = _uniqueNames([node.GetName() for node in resultNodes], self._referenceName)
         self._toExport = [(self._referenceID, self._referenceName), *zip(self._resultIDs, self._names)]
         self._scan = scan
         self._onChanged = onChanged or (lambda run: None)
@@ -242,10 +243,10 @@ class ComparisonRun:
         self.stop(_("The scene was closed: the comparison was stopped."))
 
 
-def _uniqueNames(names):
-    """The names, numbered where several volumes have the same."""
-    found = []
+def _uniqueNames(names, taken):
+    """The names, numbered where a volume before has the same, or `taken` is it."""
+    found = [taken]
     for name in names:
-        count = sum(name == one or one.startswith(f"{name} (") for one in found)
-        found.append(f"{name} ({count + 1})" if count else name)
-    return found
+        numbered = (f"{name} ({number})" for number in itertools.count(2))
+        found.append(next(one for one in itertools.chain([name], numbered) if one not in found))
+    return found[1:]

@@ -134,6 +134,21 @@ def test_volumes_of_the_same_name_can_be_told_apart(slicer, logic, played):
     assert column(logic.compare(reference, results)["image"], "Volume") == ["FDK", "FDK (2)"]
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["FDK (2)", "FDK"], ["FDK (2)", "FDK"]),
+        (["FDK (2)", "FDK", "FDK"], ["FDK (2)", "FDK", "FDK (3)"]),
+        (["CT", "CT (2)"], ["CT (2)", "CT (2) (2)"]),
+    ],
+)
+def test_each_volume_has_a_name_of_its_own_also_beside_the_reference(slicer, logic, played, names, told):
+    reference, results = reference_and_results(slicer, len(names))
+    for result, name in zip(results, names):
+        result.SetName(name)
+    assert column(logic.compare(reference, results)["image"], "Volume") == told
+
+
 def test_tables_are_saved_with_the_scene(slicer, logic, played, tmp_path):
     reference, results = reference_and_results(slicer, 1)
     name = logic.compare(reference, results)["image"].GetName()
