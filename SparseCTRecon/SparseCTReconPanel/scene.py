@@ -104,6 +104,9 @@ class OutputVolume:
         with slicer.util.NodeModify(node):
             node.SetAndObserveImageData(image)
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas))
+            inputNode = _node(self._inputID)
+            if first and (inputNode or not self._inputID):
+                node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID() if inputNode else None)
         if first:
             self._layers = _show(node)
 
@@ -119,6 +122,8 @@ class OutputVolume:
             node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
             node.SetNodeReferenceID(PREFIX + "ct", inputNode.GetID())
             fileBeside(node, inputNode)
+        elif not self._inputID:
+            node.SetNodeReferenceID(PREFIX + "ct", None)
         return node
 
     def keep(self):

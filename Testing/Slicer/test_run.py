@@ -98,6 +98,26 @@ def test_the_result_moves_with_the_transform_of_the_input(slicer, ct, logic, act
     assert finished(logic.start(ct)).outputNode.GetTransformNodeID() == transform.GetID()
 
 
+def test_previews_lie_where_the_result_will(slicer, ct, logic, actor, until):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    ct.SetAndObserveTransformNodeID(transform.GetID())
+    actor.ending = "waits"
+    run = logic.start(ct)
+    until(lambda: run.previews == 1)
+    assert run.outputNode.GetTransformNodeID() == transform.GetID()
+
+
+def test_a_result_without_a_ct_keeps_neither_the_transform_nor_the_ct_of_what_the_volume_held_before(
+    slicer, ct, logic, actor, finished, tmp_path
+):
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    ct.SetAndObserveTransformNodeID(transform.GetID())
+    output = finished(logic.start(ct)).outputNode
+    assert output.GetNodeReference("SparseCTRecon.ct") is ct
+    finished(logic.start(outputVolume=output, scanFolder=str(tmp_path)))
+    assert output.GetTransformNodeID() is None and output.GetNodeReference("SparseCTRecon.ct") is None
+
+
 def test_snapshots_become_a_sequence_that_a_browser_steps_through(slicer, ct, logic, actor, finished):
     finished(logic.start(ct, keepSnapshots=True))
     (sequence,) = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
