@@ -1,5 +1,7 @@
 """Difference volumes: a result minus its reference on the result's voxels, in colours that diverge from zero."""
 
+import json
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -8,6 +10,8 @@ from .placement import hasVoxels, ijkToWorld
 from .scene import PREFIX, SLAB_BYTES, fileBeside, removeNode
 
 KIND = PREFIX + "difference"
+MADE_AT = PREFIX + "difference_made_at"
+"""Attribute of a difference volume: the result's voxel indices to the reference's when it was made."""
 RANGE_HU = 300.0
 COLORS = ("#d6f4ff", "#3aa6e0", "#1d4e79", "#101418", "#8a3b1c", "#f08a3c", "#fff0d6")
 """From far below the reference to far above it; dark where both agree."""
@@ -54,7 +58,7 @@ def differenceInSteps(referenceNode, resultNode):
                 reference=referenceNode.GetName(), result=resultNode.GetName()
             )
         )
-    yield _put(image, referenceNode, resultNode)
+    yield _put(image, referenceNode, resultNode, sampler.toReference)
 
 
 def setRange(node, rangeHU):
@@ -73,9 +77,12 @@ def findDifference(referenceNode, resultNode):
 
 
 def isUpToDate(referenceNode, resultNode):
-    """Whether the difference volume of these two is in the scene and neither has got new voxels since."""
+    """Whether the difference volume of these two is in the scene and neither has got new voxels or been moved since."""
     node = findDifference(referenceNode, resultNode)
-    return node is not None and all(one.GetImageData().GetMTime() <= node.GetImageData().GetMTime() for one in (referenceNode, resultNode))
+    if node is None or any(one.GetImageData().GetMTime() > node.GetImageData().GetMTime() for one in (referenceNode, resultNode)):
+        return False
+    made = json.loads(node.GetAttribute(MADE_AT) or "null")
+    return made is not None and _same(made, _toReference(referenceNode, resultNode)) and _same(ijkToWorld(node), ijkToWorld(resultNode))
 
 
 def removeDifferences():
@@ -119,7 +126,20 @@ def _pair(node):
     return node.GetNodeReferenceID(PREFIX + "reference"), node.GetNodeReferenceID(PREFIX + "result")
 
 
-def _put(image, referenceNode, resultNode):
+def _toReference(referenceNode, resultNode):
+    """The result's voxel indices to the reference's [4, 4]."""
+    import numpy as np
+
+    return np.linalg.inv(ijkToWorld(referenceNode)) @ ijkToWorld(resultNode)
+
+
+def _same(a, b):
+    import numpy as np
+
+    return np.abs(np.subtract(a, b)).max() < 1e-6
+
+
+def _put(image, referenceNode, resultNode, toReference):
     node = findDifference(referenceNode, resultNode)
     matrix = vtk.vtkMatrix4x4()
     resultNode.GetIJKToRASMatrix(matrix)
@@ -140,6 +160,7 @@ def _put(image, referenceNode, resultNode):
         node.SetAndObserveImageData(image)
         node.SetIJKToRASMatrix(matrix)
         node.SetAndObserveTransformNodeID(resultNode.GetTransformNodeID())
+        node.SetAttribute(MADE_AT, json.dumps(toReference.tolist()))
     return node
 
 
@@ -165,7 +186,7 @@ class _Sampler:
     def __init__(self, referenceNode, resultNode):
         import numpy as np
 
-        toReference = np.linalg.inv(ijkToWorld(referenceNode)) @ ijkToWorld(resultNode)
+        self.toReference = toReference = _toReference(referenceNode, resultNode)
         self._shape = slicer.util.arrayFromVolume(resultNode).shape
         same = np.abs(toReference - np.eye(4)).max() < 1e-3 and slicer.util.arrayFromVolume(referenceNode).shape == self._shape
         self._voxels = slicer.util.arrayFromVolume(referenceNode) if same else None

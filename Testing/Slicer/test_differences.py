@@ -82,6 +82,37 @@ def test_a_difference_is_made_anew_only_where_one_of_both_has_changed(slicer, di
         differences.difference(reference, result)
 
 
+def test_a_difference_is_made_anew_where_one_of_both_has_moved(slicer, differences):
+    reference, (result,) = reference_and_results(slicer, 1)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4) + 4 * np.eye(4, k=3)))
+
+    def both_move():
+        for node in (reference, result):
+            node.SetOrigin(11, -20, 30)
+
+    for move in (
+        lambda: reference.SetOrigin(12, -20, 30),
+        lambda: result.SetAndObserveTransformNodeID(transform.GetID()),
+        lambda: transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4))),
+        both_move,
+    ):
+        differences.difference(reference, result)
+        assert differences.isUpToDate(reference, result)
+        move()
+        assert not differences.isUpToDate(reference, result)
+
+
+def test_volumes_that_move_together_keep_their_difference(slicer, differences):
+    reference, (result,) = reference_and_results(slicer, 1)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    for node in (reference, result):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    differences.difference(reference, result)
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4) + 0.3 * np.eye(4, k=3)))
+    assert differences.isUpToDate(reference, result)
+
+
 def test_a_volume_that_a_transform_bends_is_refused(slicer, differences):
     import vtk
 
