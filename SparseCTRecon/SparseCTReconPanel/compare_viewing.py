@@ -79,6 +79,7 @@ class CompareViewing:
 
     def _showChosen(self):
         if not all(self._chosen()):
+            self._timer.stop()
             return
         if self._ui.differencesButton.checked:
             self._makeDifferences()

@@ -33,7 +33,7 @@ def difference(referenceNode, resultNode):
 def differenceInSteps(referenceNode, resultNode):
     """Do as `difference` in small steps: an iterator that yields None after each slab and at last the node.
 
-    :raises ValueError: if one has no voxels, is not in HU, is bent by a transform, or the two do not overlap; in one sentence.
+    :raises ValueError: if one has no voxels, is not in HU, is bent by a transform, or is deleted meanwhile, or the two do not overlap.
     """
     import numpy as np
 
@@ -58,6 +58,9 @@ def differenceInSteps(referenceNode, resultNode):
                 reference=referenceNode.GetName(), result=resultNode.GetName()
             )
         )
+    for node in (referenceNode, resultNode):
+        if not slicer.mrmlScene.IsNodePresent(node):
+            raise ValueError(_("{name} was deleted: its difference was not made.").format(name=node.GetName()))
     yield _put(image, referenceNode, resultNode, sampler.toReference)
 
 

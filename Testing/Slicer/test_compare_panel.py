@@ -171,6 +171,25 @@ def test_differences_are_made_on_a_click_and_go_with_another(slicer, compare, un
     assert not made()
 
 
+def test_differences_are_not_gone_on_with_once_nothing_is_chosen(slicer, compare, volumes, monkeypatch, until):
+    from SparseCTReconPanel import differences
+
+    def endless(reference, result):
+        while True:
+            yield made.append(result)
+
+    made = []
+    monkeypatch.setattr(differences, "differenceInSteps", endless)
+    compare.ui.differencesButton.click()
+    until(lambda: made)
+    for result in volumes[1]:
+        check(compare, result.GetName(), False)
+    steps = len(made)
+    for _ in range(5):
+        slicer.app.processEvents()
+    assert len(made) == steps
+
+
 def test_results_that_do_not_overlap_with_the_reference_are_said_in_the_panel(slicer, compare, volumes, until):
     for result in volumes[1]:
         result.SetOrigin(5000, 0, 0)

@@ -138,6 +138,18 @@ def test_a_second_difference_of_the_same_two_is_the_same_node(slicer, difference
     assert first is second and np.allclose(slicer.util.arrayFromVolume(second), -3)
 
 
+def test_no_difference_is_made_of_a_volume_that_was_deleted_meanwhile(slicer, differences):
+    for deleted in (0, 1):
+        reference, (result,) = reference_and_results(slicer, 1)
+        steps = differences.differenceInSteps(reference, result)
+        next(steps)
+        slicer.mrmlScene.RemoveNode((reference, result)[deleted])
+        before = slicer.mrmlScene.GetNumberOfNodes()
+        with pytest.raises(ValueError, match=f"{('CT', 'Result 1')[deleted]} was deleted"):
+            list(steps)
+        assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
 def test_the_colours_diverge_from_a_dark_middle_and_end_at_the_range(slicer, differences):
     reference, (result,) = reference_and_results(slicer, 1)
     node = differences.difference(reference, result)
