@@ -100,7 +100,8 @@ class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Ensure parameter node exists and observed."""
         self.setParameterNode(self.logic.getParameterNode())
         if not self.parameterNode.inputVolume:
-            volumeNodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            kind = "vtkMRMLScalarVolumeNode"  # label maps derive from it
+            volumeNodes = [node for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]
             firstVolumeNode = next((node for node in volumeNodes if not isScan(node)), None)
             if firstVolumeNode:
                 self.parameterNode.inputVolume = firstVolumeNode

@@ -46,6 +46,13 @@ def test_the_first_volume_of_the_scene_is_offered_as_ct(host, ct):
     panel.cleanup()
 
 
+def test_a_label_map_is_not_offered_as_ct(host, slicer):
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
+    panel = host.open("SparseCTRecon")
+    assert panel.parameterNode.inputVolume is None
+    panel.cleanup()
+
+
 def test_a_volume_without_voxels_is_refused_by_name(panel, slicer):
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty one")
     panel.ui.inputSelector.setCurrentNode(empty)
