@@ -48,7 +48,7 @@ def differenceInSteps(referenceNode, resultNode):
         slab = slice(first, first + planes)
         reference = sampler.slab(first, min(first + planes, len(voxels)))
         within = reference > _OUTSIDE / 2
-        np.subtract(voxels[slab], reference, out=values[slab], casting="unsafe")
+        np.subtract(voxels[slab], reference, out=values[slab], dtype=np.float32, casting="unsafe")
         values[slab][~within] = 0
         covered += int(np.count_nonzero(within))
         yield None
@@ -59,7 +59,7 @@ def differenceInSteps(referenceNode, resultNode):
             )
         )
     for node in (referenceNode, resultNode):
-        if not slicer.mrmlScene.IsNodePresent(node):
+        if not node.GetScene():
             raise ValueError(_("{name} was deleted: its difference was not made.").format(name=node.GetName()))
     yield _put(image, referenceNode, resultNode, sampler.toReference)
 

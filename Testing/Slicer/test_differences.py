@@ -44,6 +44,12 @@ def test_voxels_outside_the_reference_show_no_difference(slicer, differences):
     assert np.all(values[:, :, 8:] == 0) and not np.all(values[:, :, :8] == 0)
 
 
+def test_whole_numbers_that_are_far_apart_are_subtracted_too(slicer, differences):
+    low, high = (np.full((3, 4, 5), value, np.int16) for value in (-30000, 30000))
+    node = differences.difference(add_volume(slicer, "low", low), add_volume(slicer, "high", high))
+    assert np.all(slicer.util.arrayFromVolume(node) == 60000)
+
+
 def test_transforms_above_the_volumes_count(slicer, differences):
     reference, (result,) = reference_and_results(slicer, 1)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
