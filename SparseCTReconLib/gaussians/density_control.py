@@ -94,7 +94,7 @@ class DensityControl:
         return pulled & (torch.cumsum(pulled, 0) <= room)
 
     def _useful(self, cloud: Cloud) -> torch.Tensor:
-        """Which Gaussians have density and lie in the grid; all, if none would be left."""
+        """Which Gaussians have density and lie in the grid; where none does, FloatingPointError."""
         low = -0.5 * torch.tensor(self.grid.spacing_mm)
         high = low + torch.from_numpy(np.asarray(self.grid.extent_mm, np.float32))
         inside = ((cloud.centres >= low) & (cloud.centres <= high)).all(dim=1)

@@ -25,11 +25,6 @@ class CloudOptimiser:
         self.cloud, self.steps = cloud, 0
         self.moments = {name: [torch.zeros_like(tensor), torch.zeros_like(tensor)] for name, tensor in cloud.parameters().items()}
 
-    def gradients(self, loss: torch.Tensor, leaves: Cloud) -> dict[str, torch.Tensor]:
-        """Gradients of `loss` with respect to the tensors of `leaves`."""
-        tensors = leaves.parameters()
-        return dict(zip(tensors, torch.autograd.grad(loss, tensors.values())))
-
     def leaves(self) -> Cloud:
         """The cloud, with tensors that gradients can be asked of."""
         tensors = (tensor.detach().requires_grad_() for tensor in self.cloud.parameters().values())

@@ -120,7 +120,8 @@ class CloudTraining:
         return float(loss.detach())
 
     def _descend(self, loss, leaves, rates: Rates, progress: float) -> dict[str, torch.Tensor]:
-        gradients = self.optimiser.gradients(loss, leaves)
+        tensors = leaves.parameters()
+        gradients = dict(zip(tensors, torch.autograd.grad(loss, tensors.values())))
         self.optimiser.step(gradients, rates.at(progress, min(self.grid.spacing_mm)))
         return gradients
 

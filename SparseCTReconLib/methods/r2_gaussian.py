@@ -15,7 +15,6 @@ import torch
 
 from ..classical.fdk import fdk
 from ..classical.weights import measurement_weights, total_variation_weight
-from ..gaussians.cloud import Cloud
 from ..gaussians.density_control import DensityControl
 from ..gaussians.initialise import from_volume, resembling
 from ..gaussians.optimiser import CloudOptimiser
@@ -94,20 +93,21 @@ class _Run:
         """Every state from the first, or from the one that `resume` was taken at."""
         self.step = int(resume["step"]) if resume else 0
         require_more(self.step, self.steps)
-        if not resume or "centres" not in resume:
+        begun = resume if resume and "centres" in resume else None
+        if not begun:
             yield from self._approach(resume)
-            mu = self.start.means(self.start.solver.state) if self.start else self._fdk
-            rng = np.random.default_rng(self.options.seed)
-            make = resembling if self.start else from_volume
-            cloud, resume = make(mu, self.grid, self.scan.mu_water, self.options.gaussians, rng), None
-        else:
-            mu, cloud = resume["start"], _empty(self.grid, self.scan.mu_water)
-        optimiser = CloudOptimiser(cloud)
-        if resume:
-            optimiser.restore(resume)
+        mu = begun["start"] if begun else self._started()
+        make, rng = resembling if self.start else from_volume, np.random.default_rng(self.options.seed)
+        optimiser = CloudOptimiser(make(mu, self.grid, self.scan.mu_water, self.options.gaussians, rng))
+        if begun:
+            optimiser.restore(begun)
             if self.control:
-                self.control.restore(resume)
+                self.control.restore(begun)
         yield from self._learn(self._training(optimiser), mu)
+
+    def _started(self) -> np.ndarray:
+        """The volume that the Gaussians are first made from."""
+        return self.start.means(self.start.solver.state) if self.start else self._fdk
 
     def _approach(self, resume) -> Iterator[State]:
         """States of the volume to start from."""
@@ -168,8 +168,3 @@ class _Run:
         projections = torch.from_numpy(np.ascontiguousarray(scan.projections))
         measured = Measured(projections, measurement_weights(scan, self.grid), tv_weight)
         return CloudTraining(optimiser, scan.geometry, self.grid, measured, options.loss)
-
-
-def _empty(grid, unit) -> Cloud:
-    """A cloud to restore one into."""
-    return from_volume(np.full(grid.shape, unit, np.float32), grid, unit, 4, np.random.default_rng(0))
