@@ -60,6 +60,9 @@ class State:
     facts : dict of str to str
         What belongs into this volume's provenance beside the method and its options: "weights", pretrained ones that have shaped it, with
         their checksums; "field_backend", what runs its neural field.
+    others : dict of str to callable
+        Further volumes worth a look, by name: each returns mu in 1/mm, float32 [z, y, x] on the grid; called only when someone wants to
+        look. A callable is the same object until there is a new such volume.
     """
 
     stage: str
@@ -71,6 +74,7 @@ class State:
     note: str = ""
     last_good: object = None
     facts: dict[str, str] = field(default_factory=dict)
+    others: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
 
 def iterate_states(
