@@ -107,7 +107,7 @@ class Reconstruct:
     json: Annotated[Path | None, _place("FILE")] = None
     """Write method, backend, seconds, peak_memory_mb, reprojection_residual and options there."""
     previews: Annotated[Path | None, _place("DIR")] = None
-    """Folder for volumes on the way."""
+    """Folder for volumes on the way, and for what a method shows beside them, such as a pseudo-reference."""
     resume: bool = False
     """Go on from where the same command was stopped."""
 

@@ -8,7 +8,7 @@ stage          name; pid in the first one
 progress       stage, step, steps, fraction, elapsed_s, remaining_s (null while unknown)
 metric         step, values {name: number}
 figures        result, kind (image, tissues or organs), values: as in comparison.json
-preview        path, step
+preview        path, step; name where it is not the volume itself but one that the method shows beside it
 log            message, level
 warning        message
 heartbeat      pid; at least every second

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,14 +17,16 @@ from ..errors import InputError
 from ..formats import dicom_writing
 from ..formats.ct import WRITTEN
 from ..geometry import Geometry, default_grid
-from ..grid import Grid, Volume
+from ..grid import Grid
 from ..machine import peak_memory_bytes
 from ..methods.base import State
-from ..methods.reconstruct import PREFIX, Reconstruction, prepare, to_unit
+from ..methods.reconstruct import PREFIX, Reconstruction, prepare
 from . import checkpoint
 from .events import EventWriter
-from .files import check_place, temporary_folder, write_json, written_beside
+from .files import check_place, write_json
+from .looks import Looks
 from .spec import ReconstructJob, SimulateJob
+from .volumes import write_whole
 from .watch import Cancelled, Watch
 
 
@@ -86,7 +87,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     state = job.settle(state)
     volume = job.volume(state, seconds, spec.unit)
     watch.check()
-    _write_volume(volume, spec.output)
+    write_whole(volume, spec.output)
     checkpoint.remove(folder)
     facts = {
         "method": job.method.name,
@@ -164,7 +165,6 @@ class Drive:
     before: checkpoint.Checkpoint | None = None
     clock: Callable[[], float] = time.monotonic
     _due: dict[str, float] = field(default_factory=dict)
-    _previews: list[Path] = field(default_factory=list)
     _stage: str = ""
     _first: tuple[float, int] | None = None
 
@@ -172,14 +172,16 @@ class Drive:
         """Return the last state and the seconds it took, those before a resumed checkpoint included."""
         earlier = self.before.seconds if self.before else 0.0
         start = self.clock()
-        self._due = {"preview": start, "checkpoint": start + self.spec.checkpoint_interval_s}
+        self._due = {"checkpoint": start + self.spec.checkpoint_interval_s}
+        looks = Looks(self.job, self.spec, self.say, self.clock)
         state = None
         for state in self.job.states(self.spec.budget_s, self.before.arrays if self.before else None):
             self.watch.step = state.step
             self._tell(state, self.clock() - start)
             self._stop_if_asked(state, earlier + self.clock() - start)
-            self._look(state)
+            looks.look_if_due(state)
             self._save_if_due(state, earlier + self.clock() - start)
+        looks.finish(state)
         self._tell(state, self.clock() - start, last=True)
         return state, earlier + self.clock() - start
 
@@ -245,43 +247,6 @@ class Drive:
             self.watch.resumable = True
         except OSError as error:
             self.say("warning", message=f"the checkpoint of step {state.step} could not be written: {error}")
-
-    def _look(self, state: State) -> None:
-        """Write a preview if one is due; looking takes at most about a tenth of the time."""
-        if not self.spec.previews or not self._is_due("preview", self.spec.preview_interval_s):
-            return
-        start = self.clock()
-        path = Path(self.spec.previews) / f"step-{state.step:06d}.nrrd"
-        array = to_unit(state.volume(), self.spec.unit, self.job.scan.mu_water)
-        if not np.isfinite(array).all():
-            return  # the run is about to stop with its last good volume
-        try:
-            _write_volume(Volume(array, self.job.grid, {PREFIX + "step": str(state.step)}, self.spec.unit), path)
-        except (InputError, OSError) as error:
-            self.say("warning", message=f"no more previews: {error}")
-            self._due["preview"] = math.inf
-            return
-        self.say("preview", path=str(path), step=state.step)
-        self._forget_old_previews(path)
-        self._due["preview"] = self.clock() + max(self.spec.preview_interval_s, 10 * (self.clock() - start))
-
-    def _forget_old_previews(self, newest: Path) -> None:
-        self._previews.append(newest)
-        if self.spec.previews_kept:
-            while len(self._previews) > self.spec.previews_kept:
-                with suppress(OSError):  # Windows does not delete what someone reads
-                    self._previews.pop(0).unlink(missing_ok=True)
-
-
-def _write_volume(volume: Volume, path) -> None:
-    if dicom_writing.is_series(path):  # which comes whole by itself
-        formats.write_volume(volume, path)
-        return
-    try:
-        with written_beside(path) as beside:
-            formats.write_volume(volume, beside)
-    except InputError as error:
-        raise InputError(str(error).replace(str(temporary_folder(path)), str(Path(path).parent)), error.code) from error
 
 
 def _check_volume_places(spec: ReconstructJob) -> None:
