@@ -46,6 +46,9 @@ class Field(Protocol):
     def volume(self, cube: UnitCube) -> np.ndarray:
         """Attenuation [z, y, x] at the centres of the cube's voxels."""
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is learnt, by its names in `arrays`: float32 tensors on `device` that share the field's memory."""
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that training goes on from, by name."""
 
@@ -133,6 +136,9 @@ class AttenuationField:
                 f"a head of {np.size(parameters)} parameters does not fit this network, which has {self.parameters.size}", "bad-weights"
             )
         self.parameters[...] = parameters
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {"table": torch.from_numpy(self.table), "head": torch.from_numpy(self.parameters)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         table, parameters = self.optimisers

@@ -59,9 +59,13 @@ class HashGrid:
         rows = np.minimum(vertices.prod(axis=1), 1 << self.log2_table)
         return np.column_stack([cells, np.concatenate([[0], np.cumsum(rows)[:-1]]), rows, vertices.prod(axis=1) == rows, vertices])
 
+    def table_bytes(self) -> float:
+        """Memory of the tables."""
+        return 4.0 * FEATURES * int(self.layout()[:, 2].sum())
+
     def training_bytes(self) -> float:
         """Memory of the tables, their gradient and the two moments of Adam."""
-        return 4 * 4.0 * FEATURES * int(self.layout()[:, 2].sum())
+        return 4 * self.table_bytes()
 
     def initial_table(self, rng: np.random.Generator, scale: float = 0.1) -> np.ndarray:
         """Features (rows, 2), uniform in -scale .. scale. A layer norm that follows amplifies tiny values to noise, hence not 1e-4."""

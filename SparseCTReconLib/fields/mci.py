@@ -9,7 +9,8 @@ What they are good for: learning a CT voxel by voxel, fields have a quarter less
 From the rays of 50 views, on 4 mm voxels, abdomen's weights give after 200 steps, in decibels over a new head,
 
                                                      head   chest   abdomen   knees
-    network and rates of naf's preset "from-scratch"  -0.3   +0.1      +0.5    +0.3
+    network of naf's preset "from-scratch", its
+    rates falling to a twentieth                      -0.3   +0.1      +0.5    +0.3
     network and rates of "paper", filtered squares    +1.1   +0.2      +0.5    -0.1
 
 the abdomen being the one they were trained on. Those of the chest and the head gave all four, their own too, up to 0.7 and 1.6 dB less

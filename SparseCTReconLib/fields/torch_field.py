@@ -146,10 +146,13 @@ class TorchField:
             raise InputError(f"a head of {np.size(parameters)} parameters does not fit this network, which has {size}", "bad-weights")
         self._trained["head"].data.copy_(torch.as_tensor(np.asarray(parameters, dtype=np.float32)))
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach() for name, tensor in self._trained.items()}
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {"mask": self.module.mask} if isinstance(self.module, HashModule) else {}
-        for optimiser, (name, tensor) in zip(self.optimisers, self._trained.items()):
-            tensors |= {name: tensor.detach(), f"{name}_first": optimiser.first, f"{name}_second": optimiser.second}
+        for optimiser, (name, tensor) in zip(self.optimisers, self.weights().items()):
+            tensors |= {name: tensor, f"{name}_first": optimiser.first, f"{name}_second": optimiser.second}
         return tensors
 
     def arrays(self) -> dict[str, np.ndarray]:

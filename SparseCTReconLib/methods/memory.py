@@ -87,7 +87,8 @@ def _naf(grid: Grid, options: Mapping) -> float:
     tables = tables_of(options, grid)
     batch = batch_bytes(grid, options["rays"], options["sample_spacing"], tables.channels)
     restores = options["start"] != "nothing" and options["restoration"] != "none"
-    return tables.training_bytes() + max(batch, 4.0 * RESTORING_VOLUMES * voxels(grid) * restores)
+    mean = tables.table_bytes() * options["averaging"]
+    return tables.training_bytes() + mean + max(batch, 4.0 * RESTORING_VOLUMES * voxels(grid) * restores)
 
 
 def batch_bytes(grid: Grid, rays: int, spacing: float, channels: int) -> float:

@@ -18,6 +18,7 @@ from pydantic import model_validator
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields import mci
 from ..fields.anatomy import ANATOMIES
+from ..fields.averaging import WeightAverage
 from ..fields.backends import make_field
 from ..fields.channel_mask import channel_mask
 from ..fields.field import Field
@@ -39,6 +40,11 @@ COARSEST = 16
 """Cells along the longest edge on the hash grid's coarsest level."""
 
 FINAL_RATE = 0.05
+"""Share of the learning rates that is left at the end, where they fall."""
+
+AVERAGED_FROM = 0.5
+"""Share of the steps, or of the time, from which weights are averaged."""
+
 CORRECTION = 0.1
 """Attenuation, in that of water, of an output of 1 where the field is added to a volume."""
 
@@ -81,6 +87,9 @@ class NAFOptions(MethodOptions):
     table_rate: float = option(3e-2, "", "Learning rate of the hash tables.", gt=0, le=1, advanced=True)
     head_rate: float = option(1e-2, "", "Learning rate of the network.", gt=0, le=1, advanced=True)
     decay: bool = option(True, "", "Rates fall to a twentieth by the end of the steps or of the time.", advanced=True)
+    averaging: bool = option(
+        False, "", "The field's volume is that of its mean weights over the second half of the steps or of the time.", advanced=True
+    )
     backend: Literal["auto", "numba", "torch", "triton", "tinycudann"] = option(
         "auto",
         "",
@@ -115,7 +124,14 @@ class NAF(Method):
     Options = NAFOptions
     presets = {
         "recommended": {},
-        "from-scratch": {"start": "nothing", "iterations": 1000, "smoothness": 1.0, "layer_norm": False},
+        "from-scratch": {
+            "start": "nothing",
+            "iterations": 1000,
+            "smoothness": 1.0,
+            "layer_norm": False,
+            "decay": False,
+            "averaging": True,
+        },
         "paper": {
             "start": "nothing",
             "iterations": 150_000,
@@ -173,6 +189,7 @@ class Run:
             log.info("ADMM-TV and the network that restores its volume run on the cpu, the field on %s", device)
         self.steps = self.passes + -(-options.iterations // STEPS_PER_STATE)
         self.field, self.pretrained = self._fresh_field()
+        self.average = WeightAverage(self.field)
 
     def _fresh_field(self) -> tuple[Field, mci.Pretrained | None]:
         """The field that the options ask for, and what its head starts from."""
@@ -212,11 +229,14 @@ class Run:
         training, field, facts = self.training(base), self.field, self._facts()
         if resume:
             field.restore(resume)
+            if self.options.averaging:
+                self.average.restore(resume)
         neighbour = neighbour_weight(self.scan, self.grid) if self.start else 0.0
         for step in range(self.passes + field_steps(field) // STEPS_PER_STATE, self.steps):
             loss = self.ten_steps(training)
-            arrays = partial(self._arrays, field, base, step + 1)
-            volume = lambda: voxel_means(training.volume(), neighbour)  # noqa: E731
+            self._count_weights_in()
+            arrays = partial(self._arrays, base, step + 1)
+            volume = partial(self._volume, training, neighbour)
             spent = yield State("training the field", step + 1, self.steps, volume, {"loss": loss}, arrays, facts=facts)
             self.spent = spent or 0.0
 
@@ -227,10 +247,20 @@ class Run:
             facts = {"weights": self.pretrained.source}
         return facts | {"field_backend": self.field.backend}
 
-    @staticmethod
-    def _arrays(field, base, step) -> dict[str, np.ndarray]:
+    def _count_weights_in(self) -> None:
+        """To the mean, in the second half; a mean that there is goes on, also where a resumed run has got more steps or time."""
+        if self.options.averaging and (self.average.count or self._progress(self.field) >= AVERAGED_FROM):
+            self.average.add()
+
+    def _volume(self, training: RayTraining, neighbour: float) -> np.ndarray:
+        """Of the mean weights as soon as there are any."""
+        with self.average.in_place():
+            volume = training.volume()
+        return voxel_means(volume, neighbour)
+
+    def _arrays(self, base, step) -> dict[str, np.ndarray]:
         kept = {} if base is None else {"base": base}
-        return {**field.arrays(), **kept, "step": np.array(step)}
+        return {**self.field.arrays(), **self.average.arrays(), **kept, "step": np.array(step)}
 
     def training(self, base) -> RayTraining:
         """The field, added to `base`, [z, y, x] or None, and what it learns from."""

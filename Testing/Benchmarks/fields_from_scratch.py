@@ -3,7 +3,8 @@
 `python Testing/Benchmarks/fields_from_scratch.py CT [CT ...] [--field 256] [--views 50] [--seconds 60] [--size 128]`; the bundled head
 without a CT; scans as in real_ct.py. Every variant has the same seconds, looking included; PSNR and SSIM after 15 %, 50 % and all of them,
 next to FDK and to ADMM-TV. The first variants have the papers' settings (squares of single rays for NAF, absolute values for NI-NeRF,
-constant rates), the others those of naf's preset "from-scratch".
+constant rates), the others those of naf's preset "from-scratch", whose rates are constant too and whose weights are averaged; without
+averaging they have rates that fall.
 """
 
 import argparse
@@ -29,6 +30,7 @@ VARIANTS = {
     "NI-NeRF without mask": NI_NERF | {"mask_step": 0},
     "NI-NeRF": NI_NERF,
     "ours": OURS,
+    "ours without averaging": OURS | {"averaging": False, "decay": True},
     "ours + LN": OURS | {"layer_norm": True},
     "ours + LN + MCI": OURS | {"layer_norm": True, "mci": "auto"},
 }

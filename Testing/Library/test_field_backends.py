@@ -175,6 +175,21 @@ def test_a_field_goes_on_exactly_from_its_arrays(name, make):
 
 
 @every_run
+def test_the_weights_are_the_field_s_own_memory_and_all_that_it_learns(name, make):
+    field, other = train(make(name), 2), make(name, seed=1)
+    before = copies(field)
+    assert set(field.weights()) == before.keys() & {"table", "head"}
+    for key, weights in field.weights().items():
+        assert weights.dtype == torch.float32 and weights.device.type == field.device and not weights.requires_grad
+        np.testing.assert_array_equal(weights.cpu(), before[key])
+        weights.copy_(other.weights()[key])
+    points, _ = batch(field)
+    assert torch.equal(field(points), other(points))
+    for key in before.keys() - field.weights().keys():
+        np.testing.assert_array_equal(copies(field)[key], before[key], err_msg=key)
+
+
+@every_run
 def test_gradients_of_batches_add_up_to_that_of_one(name, make):
     whole, halves = make(name), make(name)
     points, gradient = batch(whole)
