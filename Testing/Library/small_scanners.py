@@ -67,6 +67,7 @@ def irregular():
 
 
 OBLIQUE = Grid((11, 13, 12), (1.5, 2.0, 2.5), (-9.0, -10.0, -15.0), rotation((1, -2, 0.5), 0.7))
+TURNED = Grid((20, 9, 14), (2.0, 3.1, 1.7), (-21.0, -6.0, -18.0), rotation((1, 2, -0.7), 0.8))
 
 COLUMNAR = {
     "circular": (circular(), cubic()),
