@@ -207,6 +207,16 @@ class Geometry:
         half_height = (nv * dv / 2 - np.abs(point[:, 1])) * self.sid_mm / self.sdd_mm
         return float(radius.min()), max(0.0, float(half_height.min()))
 
+    def shadows(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where points (n, 3) lie as each view sees them: distance from the source along the detector's normal, and u and v of their
+        shadows from the detector's centre, mm; each (views, n). Points beside the source have a distance of 0 and no shadow (NaN)."""
+        ray = np.asarray(points_mm)[None] - self.source[:, None]
+        depth = np.einsum("vcx,vx->vc", ray, self.normal)
+        scale = self.sdd_mm[:, None] / np.where(depth == 0, np.nan, depth)
+        hit = ray * scale[..., None] + (self.source - self.detector)[:, None]
+        u, v = (np.einsum("vcx,vx->vc", hit, axis) for axis in (self.u, self.v))
+        return depth, u, v
+
     def is_full_circle(self) -> bool:
         """Whether the largest gap between neighbouring gantry angles is no wider than twice the mean gap of a full circle."""
         angles = np.sort(self.gantry_angles_rad)

@@ -28,12 +28,15 @@ class WeightFile:
         The weights by name.
     sha256 : str
         Of card and weights.
+    form : str
+        Kind of weights and its version.
     """
 
     name: str
     card: dict
     arrays: dict[str, np.ndarray]
     sha256: str
+    form: str
 
     @property
     def source(self) -> str:
@@ -54,14 +57,14 @@ def write(path, form: str, card: dict, arrays: dict[str, np.ndarray]) -> None:
     Path(path).write_bytes(save(arrays, metadata={"format": form, "card": text, "sha256": checksum(text, arrays)}))
 
 
-def read(path, form: str, called: str) -> WeightFile:
+def read(path, form: str | tuple[str, ...], called: str) -> WeightFile:
     """Read a file that `write` wrote.
 
     Parameters
     ----------
     path : str or Path
-    form : str
-        Kind and version that it must be of.
+    form : str or tuple of str
+        Kind and version that it must be of, one of several.
     called : str
         What such weights are called in a sentence that says that the file holds none: "weights for MCI".
 
@@ -81,12 +84,13 @@ def read(path, form: str, called: str) -> WeightFile:
         raise InputError(f"{path} does not exist", "no-such-file") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
-    if metadata.get("format") != form:
+    found = metadata.get("format")
+    if found not in ((form,) if isinstance(form, str) else form):
         raise InputError(f"{path} holds no {called}: give a file that `sparsectrecon train` wrote", "bad-weights")
     text = metadata.get("card", "")
     if metadata.get("sha256") != checksum(text, arrays):
         raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
-    return WeightFile(path.stem, json.loads(text), arrays, metadata["sha256"])
+    return WeightFile(path.stem, json.loads(text), arrays, metadata["sha256"], found)
 
 
 def checksum(card: str, arrays: dict[str, np.ndarray]) -> str:

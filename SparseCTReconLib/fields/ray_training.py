@@ -5,7 +5,8 @@
     l1         |sum_i mu(x_i) dl - p|                   as in NI-NeRF
 
 each relative to the measurements, plus total variation on a block of voxels drawn anew in every step. Samples outside the object's hull
-are dropped. Where the field is added to a volume that there is already, it learns what that volume's line integrals lack.
+are dropped. Where the field is added to a volume that there is already, it learns what that volume's line integrals lack. An attraction
+may be set between steps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from ..operators import Projector
 from ..operators.ramp import RampFilter
+from .attraction import Attraction, AttractionBlock
 from .field import Field
 from .occupancy import Occupancy, silhouette_hull
 from .rays import UnitCube
@@ -94,7 +96,8 @@ class RayTraining:
         )
         base = None if measurements.base is None else torch.from_numpy(np.ascontiguousarray(measurements.base)).to(field.device)
         self.base = base
-        self.block = SmoothnessBlock(self.cube, base)
+        self.smoothness = SmoothnessBlock(self.cube, base)
+        self.attraction: Attraction | None = None
 
     @staticmethod
     def _lacking(A, measurements) -> np.ndarray:
@@ -113,19 +116,27 @@ class RayTraining:
         pixels = self._draw(rng)
         points, lengths = self.sampler(pixels, rng)
         points, counts = self.occupancy.compact(points, len(pixels))
-        on_rays = points.shape[1]
-        if self.tv_factor:
-            points = torch.cat([points, self.block.draw(rng).to(points.device)], dim=1)
+        terms = self._terms()
+        parts = [points, *(term.draw(rng).to(points.device) for _, term in terms)]
+        points = torch.cat(parts, dim=1)
         mu, kept = self.field.forward(points)
-        slope, loss = self._data_term(pixels, lengths, counts, mu[:on_rays])
+        on_rays, *on_voxels = mu.split([part.shape[1] for part in parts])
+        slope, loss = self._data_term(pixels, lengths, counts, on_rays)
         if not np.isfinite(loss):
             raise FloatingPointError(f"the field's loss is {loss}: give smaller learning rates")
-        gradient = torch.repeat_interleave(slope, counts)
-        if self.tv_factor:
-            inside = self.occupancy.contains(points[:, on_rays:])
-            gradient = torch.cat([gradient, self.tv_factor * self.block.gradient(mu[on_rays:] * inside) * inside])
-        self.field.descend(points, kept, gradient, encoder_rate, head_rate)
+        gradients = [torch.repeat_interleave(slope, counts)]
+        for (factor, term), part, values in zip(terms, parts[1:], on_voxels):
+            inside = self.occupancy.contains(part)
+            gradients.append(factor * term.gradient(values * inside) * inside)
+        self.field.descend(points, kept, torch.cat(gradients), encoder_rate, head_rate)
         return loss
+
+    def _terms(self) -> list:
+        """Terms of the loss that look at voxels in this step, with their factors."""
+        terms = [(self.tv_factor, self.smoothness)] if self.tv_factor else []
+        if self.attraction and self.attraction.due():
+            terms.append((1.0, AttractionBlock(self.cube, self.attraction, self.base)))
+        return terms
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         """Pixels (rays, 3): view, row, column; whole rows where they are filtered."""

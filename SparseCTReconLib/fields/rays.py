@@ -32,11 +32,14 @@ class UnitCube:
 
     def voxel_centres(self, first: int, stop: int) -> torch.Tensor:
         """Centres (3, n) of the voxels in the slices first <= z < stop, in the order of an array [z, y, x]."""
-        nx, ny, _ = self.grid.size
-        sx, sy, sz = np.asarray(self.grid.spacing_mm) / self.edge_mm
-        z, y, x = np.meshgrid(np.arange(first, stop), np.arange(ny), np.arange(nx), indexing="ij")
-        centres = np.stack([(x + 0.5) * sx, (y + 0.5) * sy, (z + 0.5) * sz]).reshape(3, -1)
-        return torch.from_numpy(centres.astype(np.float32))
+        return self.box_centres((first, 0, 0), (stop - first, *self.grid.shape[1:]))
+
+    def box_centres(self, first: tuple[int, int, int], shape: tuple[int, int, int]) -> torch.Tensor:
+        """Centres (3, n) of the voxels of a box, given by its first index and its voxels, z, y, x."""
+        steps = np.asarray(self.grid.spacing_mm)[::-1] / self.edge_mm
+        ticks = ((f + np.arange(n) + 0.5) * step for f, n, step in zip(first, shape, steps))
+        z, y, x = np.meshgrid(*ticks, indexing="ij")
+        return torch.from_numpy(np.stack([x, y, z]).reshape(3, -1).astype(np.float32))
 
 
 @kernel

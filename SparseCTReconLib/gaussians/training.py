@@ -3,6 +3,7 @@
 squares   |A G - p|_W^2 / 2 + lambda TV(G), both as the views and the box drawn in a step estimate them
 l1-ssim   |A G - p| + 0.25 (1 - SSIM(A G, p)) + 0.05 TV(G), means over the views and the box, in the units of R2-Gaussian:
           attenuation in that of water, lengths in half the grid's longest edge
+An attraction may be set between steps.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
+from ..fields.attraction import Attraction
 from ..fields.smoothness import total_variation_gradient
 from ..geometry import Geometry
 from ..grid import Grid
+from ..operators.ssim import ssim
 from .density_control import DensityControl
 from .optimiser import CloudOptimiser
 from .rasteriser import Rasteriser
@@ -25,9 +27,6 @@ BOX = 32
 """Voxels along an edge of the box that total variation looks at."""
 
 STRUCTURE, VARIATION = 0.25, 0.05
-C1, C2 = 0.01**2, 0.03**2
-TAPS = torch.exp(-0.5 * ((torch.arange(11) - 5) / 1.5) ** 2)
-"""Of SSIM's window, not yet normalised."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ class CloudTraining:
         self.unit = optimiser.cloud.unit
         self.unit_integral = self.unit * max(grid.extent_mm) / 2
         self.square = float(measured.projections.square().mean()) or 1.0
+        self.attraction: Attraction | None = None
 
     def volume(self) -> np.ndarray:
         """The cloud at the voxels of the grid, 1/mm [z, y, x]."""
@@ -114,10 +114,17 @@ class CloudTraining:
         first = tuple(int(rng.integers(0, n - size + 1)) for n, size in zip(self.grid.shape, self.box))
         smoothness = self._smoothness(gaussians, first)
         loss = self._squares(made, wanted, views) if self.loss == "squares" else self._l1_ssim(made, wanted)
-        gradients = self._descend(loss + smoothness, leaves, rates, progress)
+        gradients = self._descend(loss + smoothness + self._attracted(gaussians, rng), leaves, rates, progress)
         if control:
             control.observe(gradients["centres"])
         return float(loss.detach())
+
+    def _attracted(self, gaussians, rng: np.random.Generator) -> torch.Tensor | float:
+        """The attraction's term, where there is one and it is time."""
+        if not (self.attraction and self.attraction.due()):
+            return 0.0
+        first = self.attraction.place(rng)
+        return self.attraction.loss(self.voxeliser(*gaussians, first=first, shape=self.attraction.shape), first)
 
     def _descend(self, loss, leaves, rates: Rates, progress: float) -> dict[str, torch.Tensor]:
         tensors = leaves.parameters()
@@ -147,18 +154,3 @@ class CloudTraining:
             2 * weight * share / (self.measured.projections.numel() * self.square) if squares else VARIATION / (self.unit * box.numel())
         )
         return factor * (box * total_variation_gradient(box.detach())).sum()
-
-
-def ssim(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """Structural similarity of images (n, v, u), the mean over all: 11 x 11 Gaussian window, zero padding, range 1 (Wang et al. 2004)."""
-    taps = (TAPS / TAPS.sum()).to(images.dtype)
-
-    def blurred(x):
-        x = functional.conv2d(x[:, None], taps[None, None, :, None], padding=(5, 0))
-        return functional.conv2d(x, taps[None, None, None, :], padding=(0, 5))[:, 0]
-
-    mean_x, mean_y = blurred(images), blurred(references)
-    variance_x, variance_y = blurred(images * images) - mean_x**2, blurred(references * references) - mean_y**2
-    covariance = blurred(images * references) - mean_x * mean_y
-    top = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
-    return (top / ((mean_x**2 + mean_y**2 + C1) * (variance_x + variance_y + C2))).mean()

@@ -83,7 +83,7 @@ def rays_meet(geometry: Geometry, grid: Grid) -> bool:
     """Whether the shadow of the grid's box falls on the detector in at least one view."""
     (nv, nu), (dv, du) = geometry.detector_shape, geometry.pixel_mm
     index = np.array([[i, j, k] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * np.asarray(grid.size) - 0.5
-    depth, u, v = _shadows(geometry, _world(grid, index))
+    depth, u, v = geometry.shadows(_world(grid, index))
     if (depth <= 0).any():
         return True
     half_u, half_v = nu * du / 2, nv * dv / 2
@@ -134,22 +134,12 @@ def seen_share(geometry: Geometry, grid: Grid) -> np.ndarray:
     counts = np.minimum(grid.size, _SAMPLES)
     ticks = [(np.arange(count) + 0.5) * n / count - 0.5 for count, n in zip(counts, grid.size)]
     index = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
-    depth, u, v = _shadows(geometry, _world(grid, index))
+    depth, u, v = geometry.shadows(_world(grid, index))
     return ((depth > 0) & (np.abs(u) < nu * du / 2) & (np.abs(v) < nv * dv / 2)).mean(axis=0)
 
 
 def _world(grid: Grid, index: np.ndarray) -> np.ndarray:
     return index @ grid.index_to_world[:3, :3].T + grid.index_to_world[:3, 3]
-
-
-def _shadows(geometry: Geometry, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance (views, points) of points from each source along the detector's normal, and where their shadows fall: u and v in mm."""
-    ray = points[None] - geometry.source[:, None]
-    depth = np.einsum("vcx,vx->vc", ray, geometry.normal)
-    scale = geometry.sdd_mm[:, None] / np.where(depth == 0, np.nan, depth)
-    hit = ray * scale[..., None] + (geometry.source - geometry.detector)[:, None]
-    u, v = (np.einsum("vcx,vx->vc", hit, axis) for axis in (geometry.u, geometry.v))
-    return depth, u, v
 
 
 def triple(values) -> str:

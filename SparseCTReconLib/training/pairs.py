@@ -49,12 +49,23 @@ def make_pair(cts: list[Volume], seed: int) -> Pair:
         Where there is hardly any body in the CTs.
     """
     rng = np.random.default_rng(seed)
+    return _reconstructed(*body(cts, SIZES, rng)[1:], rng, seed)
+
+
+def body(cts: list[Volume], sizes: tuple[int, ...], rng: np.random.Generator) -> tuple[int, np.ndarray, float]:
+    """Which of the CTs a random piece is of, the piece in HU on twice as many voxels, cubed, as one of `sizes`, and its edge in mm.
+
+    Raises
+    ------
+    InputError
+        Where there is hardly any body in the CTs.
+    """
     for _ in range(TRIES):
-        voxels, ct = int(rng.choice(SIZES)), cts[rng.integers(len(cts))]
-        field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(ct.grid.extent_mm), *FIELDS_MM))
-        values = _in_cylinder(tone(piece(ct, 2 * voxels, field_mm, rng), rng))
+        voxels, chosen = int(rng.choice(sizes)), int(rng.integers(len(cts)))
+        field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(cts[chosen].grid.extent_mm), *FIELDS_MM))
+        values = _in_cylinder(tone(piece(cts[chosen], 2 * voxels, field_mm, rng), rng))
         if (values > -500).mean() > LEAST_BODY:
-            return _reconstructed(values, voxels, field_mm, rng, seed)
+            return chosen, values, field_mm
     raise InputError(f"{TRIES} random pieces of the CTs hold hardly anything but air: give CTs of bodies, in HU", "bad-volume")
 
 
@@ -96,25 +107,40 @@ def _in_cylinder(values: np.ndarray) -> np.ndarray:
     return np.where(np.hypot(ticks[:, None], ticks) < 0.49 * len(values), values, np.float32(AIR_HU))
 
 
-def _reconstructed(values: np.ndarray, voxels: int, field_mm: float, rng: np.random.Generator, seed: int) -> Pair:
-    ct = Volume(values, Grid.centred((2 * voxels,) * 3, (field_mm / (2 * voxels),) * 3))
+def machine(fine: int, field_mm: float, rng: np.random.Generator) -> dict:
+    """A random machine that sees a field, with as many pixels along an edge as a fine piece has voxels; as `Geometry.circular` takes it."""
     sid = rng.uniform(700, 1200)
     sdd = sid * rng.uniform(1.4, 1.6)
-    machine = {
+    return {
         "sid_mm": sid,
         "sdd_mm": sdd,
-        "detector_shape": (2 * voxels,) * 2,
-        "pixel_mm": (1.07 * field_mm / (2 * voxels) * sdd / sid,) * 2,
+        "detector_shape": (fine, fine),
+        "pixel_mm": (1.07 * field_mm / fine * sdd / sid,) * 2,
         "arc_rad": 2 * np.pi if rng.random() < 0.8 else np.radians(rng.uniform(190, 240)),
         "start_rad": rng.uniform(0, 2 * np.pi),
     }
-    scan = simulate(ct, int(rng.choice(VIEWS)), photons=10 ** rng.uniform(4.3, 5.5), seed=seed, **machine)
+
+
+def in_voxels(values: np.ndarray) -> np.ndarray:
+    """A fine piece in HU as attenuation relative to water on half as many voxels along each axis: the means over these."""
+    n = len(values) // 2
+    return hu_to_mu(values.reshape(n, 2, n, 2, n, 2).mean(axis=(1, 3, 5)), MU_WATER) / MU_WATER
+
+
+def grids(fine: int, field_mm: float) -> tuple[Grid, Grid]:
+    """The grid of a fine piece, and the one to reconstruct on."""
+    return tuple(Grid.centred((n,) * 3, (field_mm / n,) * 3) for n in (fine, fine // 2))
+
+
+def _reconstructed(values: np.ndarray, field_mm: float, rng: np.random.Generator, seed: int) -> Pair:
+    fine, grid = grids(len(values), field_mm)
+    made = machine(len(values), field_mm, rng)
+    scan = simulate(Volume(values, fine), int(rng.choice(VIEWS)), photons=10 ** rng.uniform(4.3, 5.5), seed=seed, **made)
     method = ADMMTV()
     options = method.Options(strength=float(np.exp(rng.uniform(np.log(0.5), np.log(1.2)))))
     found = {}
-    for state in method.run(scan, Grid.centred((voxels,) * 3, (field_mm / voxels,) * 3), options):
+    for state in method.run(scan, grid, options):
         if state.step in (state.steps // 2, state.steps):
             found[state.step] = (state.volume() / MU_WATER).astype(np.float16)
     early, late = (found[step] for step in sorted(found))
-    truth = hu_to_mu(values.reshape(voxels, 2, voxels, 2, voxels, 2).mean(axis=(1, 3, 5)), MU_WATER) / MU_WATER
-    return Pair(early, late, truth.astype(np.float16))
+    return Pair(early, late, in_voxels(values).astype(np.float16))

@@ -1,8 +1,6 @@
 """Training of the restoration network on pairs of reconstructed and true volumes.
 
-    minimise  mean over crops of  sqrt(|net(x) - t|^2 / |x - t|^2)
-
-so that an easy crop counts as much as a hard one. Errors beyond 1000 HU on both sides, which no window shows, count a fifth.
+minimise  mean over crops of  sqrt(|net(x) - t|^2 / |x - t|^2)
 """
 
 from __future__ import annotations
@@ -14,13 +12,13 @@ import torch
 
 from ..errors import InputError
 from ..networks.restoration import FACTOR, RestorationNetwork
+from .losses import error_left
 from .pairs import Pair
 
 CROP, BATCH = 64, 2
 LATE_SHARE = 0.75
 """Of the crops, those of converged volumes."""
 
-DENSE, DENSE_WEIGHT = 2.0, 0.2
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
 LEAST_BFLOAT16 = 32
 """Voxels of a crop from which bfloat16 is used: torch 2.13's backward pass on smaller ones has now and then given NaN on a CPU."""
@@ -71,16 +69,15 @@ class Restoration:
         x, truth = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*(self._draw() for _ in range(BATCH))))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.crop >= LEAST_BFLOAT16):
             restored = self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
-        weights = torch.where((truth > DENSE) & (x > DENSE), DENSE_WEIGHT, 1.0)
-        after, before = ((weights * (y - truth).square()).mean(dim=(1, 2, 3, 4)) + 1e-6 for y in (restored, x))
+        left = error_left(restored, x, truth)
         self.optimiser.zero_grad()
-        (after / before).sqrt().mean().backward()
+        left.sqrt().mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         self.done += 1
         if torch.isfinite(norm):
             self.optimiser.step()
             self._follow()
-        return float(-10 * (after / before).detach().log10().mean())
+        return float(-10 * left.detach().log10().mean())
 
     def _follow(self) -> None:
         keep = min(AVERAGING, 1 - 1 / (self.done + 1))

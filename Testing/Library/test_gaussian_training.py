@@ -10,9 +10,10 @@ from SparseCTReconLib.gaussians.density_control import BEGIN, END, EVERY, Densit
 from SparseCTReconLib.gaussians.initialise import from_volume, resembling
 from SparseCTReconLib.gaussians.optimiser import CloudOptimiser
 from SparseCTReconLib.gaussians.rasteriser import Rasteriser
-from SparseCTReconLib.gaussians.training import CloudTraining, Measured, Rates, ssim
+from SparseCTReconLib.gaussians.training import CloudTraining, Measured, Rates
 from SparseCTReconLib.gaussians.voxeliser import Voxeliser
 from SparseCTReconLib.grid import Grid
+from SparseCTReconLib.operators.ssim import ssim
 
 GRID, UNIT = Grid.centred((16, 15, 14), (2.0,) * 3), 0.02
 RATES = Rates(0.1, 5e-2, 5e-2, 1e-2)
