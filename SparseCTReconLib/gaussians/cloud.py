@@ -40,14 +40,14 @@ class Cloud:
 
     @classmethod
     def of(cls, centres, density, scales, unit: float, bounds_mm: tuple[float, float], rotation=None) -> Cloud:
-        """The cloud with centres (n, 3) and scales (n, 3) in mm and density (n,) in 1/mm; unrotated by default."""
+        """The cloud with centres (n, 3) and scales (n, 3) in mm and density (n,) in 1/mm; unrotated by default. It lies
+        where its tensors do."""
         low, high = bounds_mm
-        share = torch.as_tensor(np.asarray(scales), dtype=torch.float32).sub(low).div(high - low).clamp(1e-4, 1 - 1e-4)
-        relative = torch.as_tensor(np.asarray(density), dtype=torch.float32).div(unit).clamp(min=1e-6)
+        share = _float32(scales).sub(low).div(high - low).clamp(1e-4, 1 - 1e-4)
+        relative = _float32(density).div(unit).clamp(min=1e-6)
         if rotation is None:
-            rotation = np.tile(np.float32([1, 0, 0, 0]), (len(relative), 1))
-        tensors = torch.as_tensor(np.asarray(centres), dtype=torch.float32), inverse_softplus(relative), torch.logit(share)
-        return cls(*tensors, torch.as_tensor(np.asarray(rotation), dtype=torch.float32), unit, bounds_mm)
+            rotation = torch.tensor([1.0, 0, 0, 0], device=relative.device).repeat(len(relative), 1)
+        return cls(_float32(centres), inverse_softplus(relative), torch.logit(share), _float32(rotation), unit, bounds_mm)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -83,6 +83,15 @@ class Cloud:
         """The four tensors by name."""
         return {name: getattr(self, name) for name in PARAMETERS}
 
+    def to(self, device) -> Cloud:
+        """The same Gaussians on a device."""
+        return Cloud(*(tensor.to(device) for tensor in self.parameters().values()), self.unit, self.bounds_mm)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the Gaussians are."""
+        return self.centres.device
+
     def chosen(self, which) -> Cloud:
         """The Gaussians of an index or a mask."""
         return Cloud(*(getattr(self, name)[which] for name in PARAMETERS), self.unit, self.bounds_mm)
@@ -90,6 +99,11 @@ class Cloud:
     def joined(self, other: Cloud) -> Cloud:
         """These Gaussians and then the others."""
         return Cloud(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in PARAMETERS), self.unit, self.bounds_mm)
+
+
+def _float32(values) -> torch.Tensor:
+    """Numbers as a tensor, on the device where they are."""
+    return (values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))).to(torch.float32)
 
 
 def inverse_softplus(values: torch.Tensor) -> torch.Tensor:

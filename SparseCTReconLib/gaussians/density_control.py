@@ -41,20 +41,23 @@ class DensityControl:
         Of the training.
     most : int
         Gaussians that there may be.
+    device : str
+        Where the clouds lie.
     """
 
     grid: Grid
     steps: int
     most: int
+    device: str = "cpu"
 
     def __post_init__(self):
-        self._pulls, self._seen = torch.zeros(0), torch.zeros(0)
+        self._forget(0)
         self._edge = float(max(self.grid.extent_mm))
 
     def observe(self, gradient: torch.Tensor) -> None:
         """Note the gradient (n, 3) of a step's loss with respect to the centres, per mm."""
         if len(self._pulls) != len(gradient):
-            self._pulls, self._seen = torch.zeros(len(gradient)), torch.zeros(len(gradient))
+            self._forget(len(gradient))
         pull = gradient.norm(dim=1) * self._edge / 2
         self._pulls += pull
         self._seen += pull > 0
@@ -66,15 +69,15 @@ class DensityControl:
     def apply(self, cloud: Cloud, rng: np.random.Generator) -> tuple[Cloud, torch.Tensor]:
         """The changed cloud, and the index (n,) that each Gaussian had before, -1 for new ones."""
         pulled = self._pulls / self._seen.clamp(min=1) > PULLED
-        self._pulls = self._seen = torch.zeros(0)
+        self._forget(0)
         pulled = self._affordable(pulled, len(cloud))
         large = cloud.scales().max(dim=1).values > LARGE * self._edge
-        rest = cloud.chosen(~pulled)
-        parts, origins = [rest], [torch.arange(len(cloud))[~pulled]]
+        rest, numbers = cloud.chosen(~pulled), torch.arange(len(cloud), device=cloud.device)
+        parts, origins = [rest], [numbers[~pulled]]
         for chosen, work in ((pulled & ~large, _cloned), (pulled & large, _split)):
             doubled = work(cloud.chosen(chosen), rng)
             parts.append(doubled)
-            index = torch.arange(len(cloud))[chosen]
+            index = numbers[chosen]
             origins.append(torch.cat([index if work is _cloned else -torch.ones_like(index), -torch.ones_like(index)]))
         changed, origin = parts[0].joined(parts[1]).joined(parts[2]), torch.cat(origins)
         kept = self._useful(changed)
@@ -82,11 +85,15 @@ class DensityControl:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `restore` goes on from."""
-        return {"pulls": self._pulls.numpy().copy(), "seen": self._seen.numpy().copy()}
+        return {"pulls": np.array(self._pulls.cpu()), "seen": np.array(self._seen.cpu())}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what `arrays` gave."""
-        self._pulls, self._seen = (torch.from_numpy(np.array(arrays[name])) for name in ("pulls", "seen"))
+        self._pulls, self._seen = (torch.from_numpy(np.array(arrays[name])).to(self.device) for name in ("pulls", "seen"))
+
+    def _forget(self, count: int) -> None:
+        """Begin to count anew, for so many Gaussians."""
+        self._pulls, self._seen = torch.zeros(count, device=self.device), torch.zeros(count, device=self.device)
 
     def _affordable(self, pulled: torch.Tensor, count: int) -> torch.Tensor:
         """As many of the pulled ones as there is room for, the first of them."""
@@ -96,7 +103,7 @@ class DensityControl:
     def _useful(self, cloud: Cloud) -> torch.Tensor:
         """Which Gaussians have density and lie in the grid; where none does, FloatingPointError."""
         low = -0.5 * torch.tensor(self.grid.spacing_mm)
-        high = low + torch.from_numpy(np.asarray(self.grid.extent_mm, np.float32))
+        low, high = (end.to(cloud.device) for end in (low, low + torch.from_numpy(np.asarray(self.grid.extent_mm, np.float32))))
         inside = ((cloud.centres >= low) & (cloud.centres <= high)).all(dim=1)
         useful = inside & (cloud.density() > FAINTEST * cloud.unit)
         if not useful.any():
@@ -114,7 +121,7 @@ def _split(cloud: Cloud, rng: np.random.Generator) -> Cloud:
     """Two of each, drawn from the Gaussian itself, smaller and with half the density."""
     halves = []
     for _ in range(2):
-        offsets = torch.from_numpy(rng.standard_normal((len(cloud), 3)).astype(np.float32)) * cloud.scales()
+        offsets = torch.from_numpy(rng.standard_normal((len(cloud), 3)).astype(np.float32)).to(cloud.device) * cloud.scales()
         centres = cloud.centres + (cloud.axes() @ offsets[:, :, None])[:, :, 0]
         scales = (cloud.scales() / SHRINK).clamp(min=cloud.bounds_mm[0])
         halves.append(Cloud.of(centres, cloud.density() / 2, scales, cloud.unit, cloud.bounds_mm, cloud.rotation))

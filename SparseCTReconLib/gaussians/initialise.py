@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..grid import Grid
+from . import backends
 from .cloud import Cloud
-from .voxeliser import Voxeliser
 
 EMPTY = 0.05
 """Attenuation, in that of water, up to which a voxel holds nothing."""
@@ -25,7 +25,7 @@ densities before these: on a head, 50,000 Gaussians on 64 voxels cubed, 22.9 dB 
 of 0.5, 0.8 and 1 gave 34.3, 34.9 and 32.8 dB."""
 
 
-def from_volume(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.random.Generator) -> Cloud:
+def from_volume(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.random.Generator, device: str = "cpu") -> Cloud:
     """A cloud of `count` Gaussians, or as many as voxels that hold something, at voxels drawn at random, as R2-Gaussian begins.
 
     Parameters
@@ -36,6 +36,8 @@ def from_volume(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.ran
         Of the volume.
     unit : float
         Attenuation of water in 1/mm.
+    device : str
+        Where the cloud is to be.
     """
     from scipy.spatial import cKDTree
 
@@ -49,14 +51,14 @@ def from_volume(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.ran
     width = np.sqrt((distances**2).mean(axis=1)) if neighbours > 1 else np.full(len(chosen), max(grid.spacing_mm))
     bounds = tuple(float(max(grid.extent_mm)) * share for share in BOUNDS)
     density = np.maximum(mu.reshape(-1)[chosen], EMPTY * unit) * PAPER
-    return Cloud.of(centres, density, np.repeat(width[:, None], 3, axis=1), unit, bounds)
+    return Cloud.of(centres, density, np.repeat(width[:, None], 3, axis=1), unit, bounds).to(device)
 
 
-def resembling(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.random.Generator) -> Cloud:
+def resembling(mu: np.ndarray, grid: Grid, unit: float, count: int, rng: np.random.Generator, device: str = "cpu") -> Cloud:
     """As `from_volume`, but narrower and with densities whose sum comes near the volume."""
-    cloud = from_volume(mu, grid, unit, count, rng)
-    x, y, z = (cloud.centres / torch.tensor(grid.spacing_mm)).round().long().unbind(1)
-    wanted, voxeliser = torch.from_numpy(np.ascontiguousarray(mu))[z, y, x], Voxeliser(grid)
+    cloud = from_volume(mu, grid, unit, count, rng, device)
+    x, y, z = (cloud.centres / torch.tensor(grid.spacing_mm, device=device)).round().long().unbind(1)
+    wanted, voxeliser = torch.from_numpy(np.ascontiguousarray(mu)).to(device)[z, y, x], backends.voxeliser(grid, device)
     density, scales = cloud.density(), (cloud.scales() * NARROW).clamp(min=cloud.bounds_mm[0])
     for _ in range(CORRECTIONS):
         cloud = Cloud.of(cloud.centres, density, scales, unit, cloud.bounds_mm)

@@ -54,14 +54,17 @@ class CloudOptimiser:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `restore` goes on from."""
-        kept = {name: tensor.numpy() for name, tensor in self.cloud.parameters().items()}
+        kept = dict(self.cloud.parameters())
         for name, (first, second) in self.moments.items():
-            kept |= {f"{name}.first": first.numpy(), f"{name}.second": second.numpy()}
-        return {**{name: array.copy() for name, array in kept.items()}, "adam_steps": np.array(self.steps)}
+            kept |= {f"{name}.first": first, f"{name}.second": second}
+        return {**{name: np.array(tensor.cpu()) for name, tensor in kept.items()}, "adam_steps": np.array(self.steps)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what `arrays` gave."""
-        tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in PARAMETERS}
-        self.cloud = Cloud(**tensors, unit=self.cloud.unit, bounds_mm=self.cloud.bounds_mm)
-        self.moments = {name: [torch.from_numpy(np.array(arrays[f"{name}.{n}"])) for n in ("first", "second")] for name in PARAMETERS}
+
+        def tensor(name: str) -> torch.Tensor:
+            return torch.from_numpy(np.array(arrays[name])).to(self.cloud.device)
+
+        self.moments = {name: [tensor(f"{name}.first"), tensor(f"{name}.second")] for name in PARAMETERS}
+        self.cloud = Cloud(**{name: tensor(name) for name in PARAMETERS}, unit=self.cloud.unit, bounds_mm=self.cloud.bounds_mm)
         self.steps = int(arrays["adam_steps"])

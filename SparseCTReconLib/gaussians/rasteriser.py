@@ -195,6 +195,8 @@ class Rasteriser:
         Its axes are those of the Gaussians' coordinates: mm from the centre of voxel (0, 0, 0).
     """
 
+    backend = "numba"
+
     def __init__(self, geometry: Geometry, grid: Grid):
         self.shape = geometry.detector_shape
         self.rays = index_rays(geometry, grid) * np.tile(grid.spacing_mm, 4)

@@ -5,6 +5,8 @@ Every Gaussian meets every pixel or voxel; none ends at `REACH`. Gaussians are t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -20,7 +22,7 @@ def project(centres: torch.Tensor, whitening: torch.Tensor, density: torch.Tenso
     w = (ray[3:6] + u.reshape(-1, 1) * ray[6:9] + v.reshape(-1, 1) * ray[9:12]).T
     w = w / w.norm(dim=0)
     total = centres.new_zeros(nv * nu)
-    for part in _parts(len(centres), nv * nu):
+    for part in parts(len(centres), nv * nu):
         q = ray[:3] - centres[part]
         along = (q @ w)[:, None]
         b = whitening[part] @ (q[:, :, None] - along * w)
@@ -37,12 +39,13 @@ def fill(centres: torch.Tensor, whitening: torch.Tensor, density: torch.Tensor, 
     z, y, x = torch.meshgrid(*ticks, indexing="ij")
     places = torch.stack([x, y, z]).reshape(3, -1)
     total = centres.new_zeros(places.shape[1])
-    for part in _parts(len(centres), places.shape[1]):
+    for part in parts(len(centres), places.shape[1]):
         b = whitening[part] @ (places - centres[part][:, :, None])
         total = total + density[part] @ torch.exp(-0.5 * b.square().sum(1))
     return total.reshape(tuple(shape))
 
 
-def _parts(gaussians: int, places: int):
+def parts(gaussians: int, places: int) -> Iterator[slice]:
+    """Ranges of Gaussians that make at most `CHUNK` pairs with so many pixels or voxels."""
     step = max(1, CHUNK // places)
     return (slice(start, start + step) for start in range(0, gaussians, step))

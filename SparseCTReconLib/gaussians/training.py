@@ -8,6 +8,7 @@ An attraction may be set between steps.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,11 @@ from ..fields.smoothness import total_variation_gradient
 from ..geometry import Geometry
 from ..grid import Grid
 from ..operators.ssim import ssim
+from . import backends
 from .density_control import DensityControl
 from .optimiser import CloudOptimiser
-from .rasteriser import Rasteriser
-from .voxeliser import Voxeliser
+
+log = logging.getLogger("SparseCTReconLib.gaussians")
 
 BOX = 32
 """Voxels along an edge of the box that total variation looks at."""
@@ -73,7 +75,7 @@ class Measured:
 
 
 class CloudTraining:
-    """Steps of Adam on the parameters of a cloud.
+    """Steps of Adam on the parameters of a cloud, on the device where that lies; the log says what runs there.
 
     Parameters
     ----------
@@ -81,22 +83,30 @@ class CloudTraining:
     geometry, grid
         Views, and voxels of the volume that total variation looks at.
     measured : Measured
+        On the cloud's device.
     loss : str
         "squares" or "l1-ssim".
     """
 
     def __init__(self, optimiser: CloudOptimiser, geometry: Geometry, grid: Grid, measured: Measured, loss: str = "squares"):
         self.optimiser, self.grid, self.measured, self.loss = optimiser, grid, measured, loss
-        self.rasteriser, self.voxeliser = Rasteriser(geometry, grid), Voxeliser(grid)
+        device = optimiser.cloud.device.type
+        self.rasteriser, self.voxeliser = backends.rasteriser(geometry, grid, device), backends.voxeliser(grid, device)
+        log.info("Gaussians run on %s by %s", device, self.backend)
         self.box = tuple(min(BOX, n) for n in grid.shape)
         self.unit = optimiser.cloud.unit
         self.unit_integral = self.unit * max(grid.extent_mm) / 2
         self.square = float(measured.projections.square().mean()) or 1.0
         self.attraction: Attraction | None = None
 
+    @property
+    def backend(self) -> str:
+        """What runs the Gaussians."""
+        return self.rasteriser.backend
+
     def volume(self) -> np.ndarray:
         """The cloud at the voxels of the grid, 1/mm [z, y, x]."""
-        return self.voxeliser(*self.optimiser.cloud.gaussians()).numpy()
+        return self.voxeliser(*self.optimiser.cloud.gaussians()).cpu().numpy()
 
     def fit(self, wanted: torch.Tensor, rates: Rates, progress: float) -> float:
         """A step towards a volume [z, y, x] in 1/mm; returns the root mean squared difference before it, in that of water."""

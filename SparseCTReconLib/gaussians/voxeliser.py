@@ -133,6 +133,8 @@ class Voxeliser:
         Its axes are those of the Gaussians' coordinates: mm from the centre of voxel (0, 0, 0).
     """
 
+    backend = "numba"
+
     def __init__(self, grid: Grid):
         self.grid = grid
 

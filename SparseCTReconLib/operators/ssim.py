@@ -12,7 +12,7 @@ TAPS = torch.exp(-0.5 * ((torch.arange(11) - 5) / 1.5) ** 2)
 
 def ssim(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
     """Structural similarity of images (n, v, u), the mean over all: 11 x 11 Gaussian window, zero padding, range 1 (Wang et al. 2004)."""
-    taps = (TAPS / TAPS.sum()).to(images.dtype)
+    taps = (TAPS / TAPS.sum()).to(images)
 
     def blurred(x):
         x = functional.conv2d(x[:, None], taps[None, None, :, None], padding=(5, 0))
