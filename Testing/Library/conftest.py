@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cli_cases import ISOCENTRE
+from small_scans import small_head, tiny_scan
 
 from SparseCTReconLib import Geometry, Grid, Scan, Volume, write_scan, write_volume
 
@@ -36,6 +37,18 @@ def ct(tmp_path_factory):
     path = tmp_path_factory.mktemp("ct") / "ein CT.nrrd"
     write_volume(Volume(array, grid), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A noisy scan of a head, its grid and truth: see `small_scans`."""
+    return small_head()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A scan of 5 views and its grid: see `small_scans`."""
+    return tiny_scan()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from inr_cases import HASH, LOSSES, NETWORKS, options, relative
 from phantoms import Phantom
 from small_scanners import as_matrix, circular, overdetermined
-from small_scans import psnr, scan_of, small_head, tiny_scan
+from small_scans import psnr, scan_of
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.classical.cgls import begin, cgls
@@ -24,16 +24,6 @@ from SparseCTReconLib.scan import Scan
 
 QUICK = {"ls": 200, "fls": 100, "admm": 60}
 """Passes in which a small body is found."""
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_scan()
-
-
-@pytest.fixture(scope="module")
-def head():
-    return small_head()
 
 
 @pytest.mark.parametrize("architecture", ["hash", "relu"])

@@ -7,7 +7,7 @@ import pytest
 from phantoms import Phantom
 from poses import rotation
 from small_scanners import circular
-from small_scans import psnr, scan_of, small_head, tiny_scan
+from small_scans import psnr, scan_of
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
@@ -22,16 +22,6 @@ from SparseCTReconLib.networks import restoration
 from SparseCTReconLib.scan import Scan
 
 SMALL = {"start": "nothing", "smoothness": 1.0, "levels": 4, "hidden": 16, "rays": 200}
-
-
-@pytest.fixture(scope="module")
-def head():
-    return small_head()
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_scan()
 
 
 def test_it_is_better_than_fdk_on_few_noisy_views(head):

@@ -4,23 +4,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from small_scans import psnr, small_head, tiny_scan
+from small_scans import psnr
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.methods.reconstruct import prepare
 
 SHORT = {"gaussians": 300, "fit_steps": 20, "iterations": 20}
-
-
-@pytest.fixture(scope="module")
-def head():
-    return small_head()
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_scan()
 
 
 @pytest.mark.slow
@@ -66,8 +56,8 @@ def test_the_same_seed_gives_the_same_volume_and_another_seed_another(tiny):
     assert not np.array_equal(one, other)
 
 
-def test_more_gaussians_take_more_memory():
-    method, (scan, grid) = methods.get("r2-gaussian"), tiny_scan()
+def test_more_gaussians_take_more_memory(tiny):
+    method, (scan, grid) = methods.get("r2-gaussian"), tiny
     few, many = (method.memory_bytes(grid, scan, method.Options(gaussians=n)) for n in (10_000, 1_000_000))
     assert many - few > 1e9
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from inr_cases import options, relative
 from small_scanners import as_matrix, circular
-from small_scans import tiny_scan
 
 from SparseCTReconLib.classical.data_terms import DataTerm, filtered_metric, plain_metric
 from SparseCTReconLib.classical.fdk import fdk_weights
@@ -22,11 +21,6 @@ ORBITS = {
     "displaced detector": circular(views=4, detector_shape=(5, 9), pixel_mm=(8.0, 5.0), offset_mm=(14.0, 0.0)),
 }
 FEW = Grid.centred((6, 5, 4), (4.0, 4.0, 4.0))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_scan()
 
 
 def ramp_matrix(columns):

@@ -89,7 +89,8 @@ def test_weights_that_go_on_from_others_name_them(ct, tmp_path, monkeypatch):
     assert load("w2.safetensors")[1].card["start"] == load("first.safetensors")[1].source
 
 
-def test_cts_of_nothing_but_air_are_refused_instead_of_searched_for_ever(ct):
+def test_cts_of_nothing_but_air_are_refused_instead_of_searched_for_ever(ct, monkeypatch):
+    monkeypatch.setattr(pairs, "SIZES", (16,))
     with pytest.raises(InputError, match="hardly anything but air"):
         make_pair([Volume(np.full_like(ct.array, -1000), ct.grid)], 0)
 

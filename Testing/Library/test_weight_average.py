@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_scans import psnr, small_head, tiny_scan
+from small_scans import psnr
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
@@ -30,11 +30,6 @@ SMALL = {"start": "nothing", "smoothness": 1.0, "levels": 4, "hidden": 16, "rays
 def field(request):
     architecture, backend = FIELDS[request.param]
     return make_field(architecture, 0.02, "cpu", backend)
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return tiny_scan()
 
 
 def train(field, steps=1, seed=0):
@@ -155,8 +150,8 @@ def test_without_the_option_a_mean_in_the_checkpoint_is_left_alone(tiny):
     np.testing.assert_array_equal(states_of(tiny, kept)[-1][1], states_of(tiny)[-1][1])
 
 
-def test_the_mean_is_better_than_the_weights_it_is_the_mean_of():
-    scan, grid, truth = small_head()
+def test_the_mean_is_better_than_the_weights_it_is_the_mean_of(head):
+    scan, grid, truth = head
     with_it, without = (
         psnr(reconstruct(scan, "naf", grid, preset="from-scratch", iterations=100, **chosen).array, truth)
         for chosen in ({}, {"averaging": False})
