@@ -128,9 +128,8 @@ def read_parts(source, image_encoder=None) -> Parts:
 def locate(source) -> tuple[str, bool]:
     """Where SD-Turbo lies, and whether that is a folder here; InputError where it is neither one nor a name of the hub's form."""
     if not str(source):
-        raise InputError(
-            f"no folder with the weights of SD-Turbo was given: {_download(HUB, 'FOLDER')} and give it, {INSTEAD}", "missing-weights"
-        )
+        message = f"no folder with the weights of SD-Turbo was given: {_download(HUB, 'FOLDER')} and give it, {INSTEAD}"
+        raise InputError(message, "missing-weights")
     place = Path(source).expanduser()
     if place.is_dir():
         if absent := [name for name in FOLDERS if not (place / name).is_dir()]:
@@ -145,6 +144,10 @@ def _download(name: str, place) -> str:
     return f"put {name} there (hf download {name} --local-dir {place})"
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _read(kind, place: str, folder: str | None = None, **options):
     """`kind.from_pretrained`, its faults said in a sentence."""
     from safetensors import SafetensorError
@@ -153,8 +156,7 @@ def _read(kind, place: str, folder: str | None = None, **options):
     try:
         return kind.from_pretrained(str(place), **({"subfolder": folder} if folder else {}), **options)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        message = f"{where} cannot be read as {kind.__name__} ({first}): download it anew, safetensors included, {INSTEAD}"
+        message = f"{where} cannot be read as {kind.__name__} ({_first_line(error)}): download it anew, safetensors included, {INSTEAD}"
         raise InputError(message, "bad-weights") from None
 
 
@@ -171,10 +173,8 @@ def _diffusers_model(diffusers, place: str, folder: str) -> nn.Module:
     try:
         found = kind.load_config(place, subfolder=folder).get("_class_name")
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{place}/{folder} cannot be had ({first}): {_download(HUB, 'FOLDER')} and give it, {INSTEAD}", "missing-weights"
-        ) from None
+        message = f"{place}/{folder} cannot be had ({_first_line(error)}): {_download(HUB, 'FOLDER')} and give it, {INSTEAD}"
+        raise InputError(message, "missing-weights") from None
     if found != CLASSES[folder]:
         raise _other(f"{place}/{folder}", f"it is {found}, not {CLASSES[folder]}")
     return _loaded(kind, place, folder)
@@ -192,7 +192,8 @@ def _image_encoder(transformers, place) -> tuple[nn.Module, tuple[tuple[float, .
     model = _loaded(transformers.AutoModel, place)
     has_class = any(name.endswith(("cls_token", "class_embedding")) for name, _ in model.named_parameters())
     if not has_class or not hasattr(model.config, "hidden_size") or not hasattr(model.config, "image_size"):
-        raise _other(place, f"{type(model).__name__} is no vision transformer with a class token")
+        message = f"{place} holds {type(model).__name__}, no vision transformer with a class token: give one, {IMAGE_HUB} say, {INSTEAD}"
+        raise InputError(message, "bad-weights")
     return model, _normalisation(transformers, place)
 
 

@@ -314,7 +314,9 @@ def test_an_image_encoder_that_is_none_or_has_no_class_token_is_refused(folder, 
     refused("nowhere is missing.*hf download microsoft/rad-dino", "missing-weights", folder, "a", image_encoder="/nowhere")
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
     transformers.ResNetModel(config).save_pretrained(tmp_path / "resnet")
-    refused("no vision transformer", "bad-weights", folder, "a.safetensors", image_encoder=tmp_path / "resnet")
+    refused(
+        "ResNetModel, no vision transformer.*microsoft/rad-dino", "bad-weights", folder, "a.safetensors", image_encoder=tmp_path / "resnet"
+    )
 
 
 def real_parts():
