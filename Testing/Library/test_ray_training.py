@@ -3,24 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from phantoms import Phantom
-from small_scanners import OBLIQUE, circular, cubic
+from small_learners import MU_WATER, field_training, small_ball
+from small_scanners import OBLIQUE, cubic
 
-from SparseCTReconLib.fields.field import AttenuationField
-from SparseCTReconLib.fields.hash_grid import HashGrid
-from SparseCTReconLib.fields.head import Head
 from SparseCTReconLib.fields.occupancy import Occupancy, silhouette_hull
-from SparseCTReconLib.fields.ray_training import LOSSES, Measurements, RayTraining
+from SparseCTReconLib.fields.ray_training import LOSSES
 from SparseCTReconLib.fields.rays import UnitCube
-from SparseCTReconLib.operators import projector
-
-MU_WATER = 0.02
-
-
-def small_ball(grid):
-    """A phantom well inside the grid, and its line integrals in 8 views."""
-    phantom, geometry = Phantom(7.0), circular(views=8)
-    return phantom, projector(geometry, grid), phantom.line_integrals(geometry).astype(np.float32)
 
 
 @pytest.mark.parametrize("grid", [cubic(), OBLIQUE])
@@ -63,19 +51,9 @@ def test_the_samples_that_are_kept_are_those_in_the_hull_ray_by_ray():
         np.testing.assert_array_equal(ours, elsewhere)
 
 
-def training(loss, base=None, tv_weight=0.0, seed=0):
-    grid = cubic()
-    _, A, projections = small_ball(grid)
-    encoding = HashGrid(4, 4, 16, 14)
-    output = "squareplus" if base is None else "linear"
-    field = AttenuationField(encoding, Head(8, 16, output=output), MU_WATER, np.random.default_rng(seed))
-    weights = torch.rand(projections.shape, generator=torch.Generator().manual_seed(2)) * 0.5 + 0.5
-    return RayTraining(field, A, Measurements(projections, weights, MU_WATER, None, tv_weight, base), loss, rays=100, spacing=1.0)
-
-
 @pytest.mark.parametrize("loss", ["squares", "l1"])
 def test_the_data_term_s_gradient_is_its_slope(loss):
-    learner, rng = training(loss), np.random.default_rng(3)
+    learner, rng = field_training(loss), np.random.default_rng(3)
     pixels = learner._draw(rng)
     points, lengths = learner.sampler(pixels, rng)
     points, counts = learner.occupancy.compact(points, len(pixels))
@@ -95,7 +73,7 @@ def test_the_data_term_s_gradient_is_its_slope(loss):
 
 
 def test_the_filtered_gradient_is_that_of_squares_through_the_ramp():
-    filtered, plain = training("filtered"), training("squares")
+    filtered, plain = field_training("filtered"), field_training("squares")
     rng = np.random.default_rng(4)
     pixels = filtered._draw(rng)
     assert (np.diff(pixels[:, 2].reshape(filtered.rows, -1)) == 1).all()
@@ -113,7 +91,7 @@ def test_the_filtered_gradient_is_that_of_squares_through_the_ramp():
 @pytest.mark.parametrize("added", [False, True])
 def test_every_loss_falls_from_nothing_and_on_a_volume(loss, added):
     base = 0.5 * small_ball(cubic())[0].volume(cubic()).astype(np.float32) if added else None
-    learner = training(loss, base, tv_weight=1e-3)
+    learner = field_training(loss, base, tv_weight=1e-3)
     rng = np.random.default_rng(5)
     losses = [learner.step(rng, 0.02, 0.01) for _ in range(60)]
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:3])
@@ -122,11 +100,11 @@ def test_every_loss_falls_from_nothing_and_on_a_volume(loss, added):
 
 def test_a_fresh_field_changes_nothing_of_the_volume_it_is_added_to():
     base = np.random.default_rng(6).random(cubic().shape).astype(np.float32) * 0.02
-    np.testing.assert_allclose(training("filtered", base).volume(), base, atol=1e-7)
+    np.testing.assert_allclose(field_training("filtered", base).volume(), base, atol=1e-7)
 
 
 def test_a_loss_that_is_no_number_stops_before_the_field_changes():
-    learner = training("squares")
+    learner = field_training("squares")
     learner.measured[...] = torch.nan
     before = learner.field.table.copy()
     with pytest.raises(FloatingPointError, match="learning rates"):
