@@ -14,6 +14,8 @@ _CLASSES = {
     "naf": "naf:NAF",
     "inr": "inr:INR",
     "r2-gaussian": "r2_gaussian:R2Gaussian",
+    "diffnr-naf": "diffnr:DiffNRNAF",
+    "diffnr-gaussian": "diffnr:DiffNRGaussian",
 }
 
 

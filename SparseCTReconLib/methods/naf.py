@@ -18,6 +18,7 @@ from pydantic import model_validator
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields import mci
 from ..fields.anatomy import ANATOMIES
+from ..fields.attraction import Attraction
 from ..fields.averaging import WeightAverage
 from ..fields.backends import make_field
 from ..fields.channel_mask import channel_mask
@@ -178,16 +179,31 @@ def range_of(options: NAFOptions) -> float:
 
 
 class Run:
-    """The stages of a reconstruction: the volume to start from, pass by pass, then the field."""
+    """The stages of a reconstruction: the volume to start from, pass by pass, then the field.
 
-    def __init__(self, scan, grid, options: NAFOptions, device: str):
+    Parameters
+    ----------
+    scan, grid, options, device
+        As `Method.run` takes them.
+    mend : callable, optional
+        What mends the volume to start from, instead of the restoring network, see `StartingVolume`.
+    """
+
+    attraction: Attraction | None = None
+    """What the field is drawn to beside the projections; may be set between states."""
+
+    def __init__(self, scan, grid, options: NAFOptions, device: str, mend=None):
         self.scan, self.grid, self.options, self.device = scan, grid, options, device
         self.cube, self.spent, self.spent_before = UnitCube(grid), 0.0, 0.0
-        self.start = StartingVolume(scan, grid, options.restoration) if options.start == "admm-tv" else None
-        self.passes = self.start.passes if self.start else 0
+        self.start = None
+        if options.start == "admm-tv":
+            mend = mend or restoration.restorer(options.restoration, scan.views, scan.mu_water)
+            self.start = StartingVolume(scan, grid, mend)
+        self.begins = self.start.passes if self.start else 0
+        """Of its states: those before the field learns from the projections."""
         if self.start and device != "cpu":
             log.info("ADMM-TV and the network that restores its volume run on the cpu, the field on %s", device)
-        self.steps = self.passes + -(-options.iterations // STEPS_PER_STATE)
+        self.steps = self.begins + -(-options.iterations // STEPS_PER_STATE)
         self.field, self.pretrained = self._fresh_field()
         self.average = WeightAverage(self.field)
 
@@ -232,7 +248,7 @@ class Run:
             if self.options.averaging:
                 self.average.restore(resume)
         neighbour = neighbour_weight(self.scan, self.grid) if self.start else 0.0
-        for step in range(self.passes + field_steps(field) // STEPS_PER_STATE, self.steps):
+        for step in range(self.begins + field_steps(field) // STEPS_PER_STATE, self.steps):
             loss = self.ten_steps(training)
             self._count_weights_in()
             arrays = partial(self._arrays, base, step + 1)
@@ -242,14 +258,14 @@ class Run:
 
     def _facts(self) -> dict[str, str]:
         """Of the states with the field."""
-        facts = self.start.facts(self.passes) if self.start else {}
+        facts = self.start.facts(self.begins) if self.start else {}
         if self.pretrained:
             facts = {"weights": self.pretrained.source}
         return facts | {"field_backend": self.field.backend}
 
     def _count_weights_in(self) -> None:
         """To the mean, in the second half; a mean that there is goes on, also where a resumed run has got more steps or time."""
-        if self.options.averaging and (self.average.count or self._progress(self.field) >= AVERAGED_FROM):
+        if self.options.averaging and (self.average.count or self.progress >= AVERAGED_FROM):
             self.average.add()
 
     def _volume(self, training: RayTraining, neighbour: float) -> np.ndarray:
@@ -274,17 +290,19 @@ class Run:
         """The mean loss of `STEPS_PER_STATE` steps."""
         options, field, losses = self.options, training.field, []
         rng = np.random.default_rng((options.seed, field_steps(field)))
+        training.attraction = self.attraction
         for _ in range(STEPS_PER_STATE):
-            factor = FINAL_RATE ** self._progress(field) if options.decay else 1.0
+            factor = FINAL_RATE**self.progress if options.decay else 1.0
             losses.append(training.step(rng, factor * options.table_rate, factor * options.head_rate))
             if options.mask_step and field_steps(field) == options.mask_step:
                 field.mask = channel_mask(field.features, self.cube, self.device)
         return float(np.mean(losses))
 
-    def _progress(self, field) -> float:
+    @property
+    def progress(self) -> float:
         """How much of the field's steps, or of its time if that is more, is spent: 0 to 1."""
         in_time = (self.spent - self.spent_before) / max(1e-9, 1 - self.spent_before)
-        return min(1.0, max(in_time, field_steps(field) / self.options.iterations))
+        return min(1.0, max(in_time, field_steps(self.field) / self.options.iterations))
 
 
 def field_steps(field) -> int:

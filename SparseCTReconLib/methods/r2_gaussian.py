@@ -15,11 +15,11 @@ import torch
 
 from ..classical.fdk import fdk
 from ..classical.weights import measurement_weights, total_variation_weight
+from ..fields.attraction import Attraction
 from ..gaussians.density_control import DensityControl
 from ..gaussians.initialise import from_volume, resembling
 from ..gaussians.optimiser import CloudOptimiser
 from ..gaussians.training import CloudTraining, Measured, Rates
-from ..networks import restoration
 from ..operators import projector
 from .base import Method, MethodOptions, State, option, require_more
 from .starting_volume import StartingVolume
@@ -74,21 +74,34 @@ class R2Gaussian(Method):
     memory_options = ("most", "gaussians")
 
     def run(self, scan, grid, options, device="cpu", resume=None):
-        yield from _Run(scan, grid, options).states(resume)
+        yield from Run(scan, grid, options).states(resume)
 
 
-class _Run:
-    """The stages: the volume to start from, the Gaussians fitted to it, and to the projections."""
+class Run:
+    """The stages: the volume to start from, the Gaussians fitted to it, and to the projections.
 
-    def __init__(self, scan, grid, options: R2GaussianOptions):
+    Parameters
+    ----------
+    scan, grid, options
+        As `Method.run` takes them.
+    mend : callable, optional
+        What mends ADMM-TV's volume, see `StartingVolume`.
+    """
+
+    attraction: Attraction | None = None
+    """What the Gaussians are drawn to beside the projections; may be set between states."""
+
+    def __init__(self, scan, grid, options: R2GaussianOptions, mend=None):
         self.scan, self.grid, self.options = scan, grid, options
-        self.start = StartingVolume(scan, grid, restoration.NONE) if options.start == "admm-tv" else None
+        self.start = StartingVolume(scan, grid, mend) if options.start == "admm-tv" else None
         self.before = self.start.passes if self.start else 1
         self.fits = options.fit_steps // STEPS_PER_STATE if self.start else 0
-        self.steps = self.before + self.fits + -(-options.iterations // STEPS_PER_STATE)
+        self.begins = self.before + self.fits
+        self.steps = self.begins + -(-options.iterations // STEPS_PER_STATE)
         self.control = DensityControl(grid, options.iterations, options.most) if options.most else None
         self.spent, self.spent_before = 0.0, 0.0
         self.step = 0
+        """Of its states: those that are done; from `begins` on the Gaussians learn from the projections."""
 
     def states(self, resume=None) -> Iterator[State]:
         """Every state from the first, or from the one that `resume` was taken at."""
@@ -151,11 +164,20 @@ class _Run:
         options = self.options
         rng = np.random.default_rng((options.seed, step))
         views = rng.choice(self.scan.views, min(options.views_per_step, self.scan.views), replace=False).tolist()
-        in_time = (self.spent - self.spent_before) / max(1e-9, 1 - self.spent_before)
-        loss = training.step(views, rng, self._rates(), min(1.0, max(in_time, step / options.iterations)), self.control)
+        training.attraction = self.attraction
+        loss = training.step(views, rng, self._rates(), self._progress_at(step), self.control)
         if self.control and self.control.due(step + 1):
             training.optimiser.replace(*self.control.apply(training.optimiser.cloud, rng))
         return loss
+
+    @property
+    def progress(self) -> float:
+        """How much of the steps towards the projections, or of their time if that is more, is spent: 0 to 1."""
+        return self._progress_at(STEPS_PER_STATE * max(0, self.step - self.begins))
+
+    def _progress_at(self, step: int) -> float:
+        in_time = (self.spent - self.spent_before) / max(1e-9, 1 - self.spent_before) if self.step >= self.begins else 0.0
+        return min(1.0, max(in_time, step / self.options.iterations))
 
     def _rates(self) -> Rates:
         """Of the refinement: small ones behind a fit, otherwise the paper's, higher as the root of how much shorter the run is.

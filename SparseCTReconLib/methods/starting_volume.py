@@ -1,36 +1,29 @@
-"""The volume that a field is added to: ADMM-TV's, restored by a network that has learnt what such volumes lack, and fitted again.
+"""The volume that a representation begins with: ADMM-TV's, mended by a network that has learnt what such volumes lack, and fitted again.
 
     x  <-  ADMM-TV until it has converged
-    x  <-  x + network(x) - x                    in voxel means, which the network knows, where views are not many
-    x  <-  ADMM-TV again, a few passes; where views are few, reweighted at the edges of the restored volume
+    x  <-  x + mend(x) - x                       in voxel means, which networks know
+    x  <-  ADMM-TV again, a few passes; where views are few, reweighted at the edges of the mended volume
 
-The dual variables of ADMM and of total variation are kept across the network. Reweighting gains .4 to 1 dB on heads, chests and limbs with
+The dual variables of ADMM and of total variation are kept across the mending. Reweighting gains .4 to 1 dB on heads, chests and limbs with
 10 views on 128 voxels, and loses up to .5 dB from 20 views on, when the voxels' mismatch is what it begins to fit.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from ..classical.admm_tv import RESTART, ADMMState, edge_weights
-from ..networks import restoration
 from ..operators.averaging import neighbour_weight, voxel_means
 from .admm_tv import ADMMTVOptions, Solver
-
-log = logging.getLogger("SparseCTReconLib.naf")
 
 FEW = 0.125
 """Views over the grid's largest number of voxels along an axis, below which total variation is reweighted."""
 
-MOST = 32
-"""Views up to which the shipped network is asked: it has learnt from 8 to 24, and with 50 a limb that it had not seen lost .4 dB by it."""
-
 REPAIR_UPDATES = 8
-"""Of ADMM-TV behind the network, where it is not reweighted."""
+"""Of ADMM-TV behind the mending, where it is not reweighted."""
 
 
 class StartingVolume:
@@ -40,18 +33,18 @@ class StartingVolume:
     ----------
     scan, grid
         As `Method.run` takes them.
-    network : str
-        As `networks.restoration.load` takes it.
+    mend : callable, optional
+        Mends a volume of voxel means, 1/mm [z, y, x]; its `source` names the weights that it has.
     """
 
-    def __init__(self, scan, grid, network: str):
-        self.mu_water, self.neighbour = scan.mu_water, neighbour_weight(scan, grid)
+    def __init__(self, scan, grid, mend=None):
+        self.neighbour = neighbour_weight(scan, grid)
         few = scan.views < FEW * max(grid.size)
         options = ADMMTVOptions(reweightings=2 if few else 0)
         self.solver = Solver(scan, grid, options)
         turns = options.turns(scan.views)
-        self.network, self.weights = restoration.load(_fitting(network, scan.views))
-        repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * bool(self.network)
+        self.mend = mend
+        repair = turns[1:] or [max(1, round(REPAIR_UPDATES / options.subsets(scan.views)))] * bool(mend)
         self.turns = [turns[0], *repair]
         self.reweights = few
 
@@ -81,16 +74,15 @@ class StartingVolume:
                     break
 
     def facts(self, done: int) -> dict[str, str]:
-        """Of the state after `done` passes: the weights of the network, once it has been asked."""
-        return {"weights": self.weights.source} if self.network and done > self.turns[0] else {}
+        """Of the state after `done` passes: the weights that have mended it."""
+        return {"weights": self.mend.source} if self.mend and done > self.turns[0] else {}
 
     def _between(self, number: int) -> None:
-        """Restore before the first of the later turns, and weigh the edges anew."""
+        """Mend before the first of the later turns, and weigh the edges anew."""
         state = self.solver.state
-        if number == 1 and self.network:
+        if number == 1 and self.mend:
             means = self.means(state)
-            correction = restoration.restore(self.network, means, self.mu_water) - means
-            state = replace(state, x=state.x + self.solver.A.volume(correction))
+            state = replace(state, x=state.x + self.solver.A.volume(self.mend(means) - means))
         if self.reweights:
             self.solver.prox.weigh(edge_weights(state.x.cpu().numpy(), self.solver.eps))
         self.solver.state = ADMMState(state.x, None, state.g, RESTART, state.subsets)
@@ -102,11 +94,3 @@ class StartingVolume:
     def resume(self, arrays) -> int:
         """Take over what the solver's `arrays` gave; returns the passes that are done."""
         return self.solver.resume(arrays)
-
-
-def _fitting(network: str, views: int) -> str:
-    """The network that is asked for; none in the place of the shipped one where there are more views than it has learnt from."""
-    if network != restoration.SHIPPED or views <= MOST:
-        return network
-    log.info("%d views are more than the restoring network has learnt from: it is left out", views)
-    return restoration.NONE

@@ -21,7 +21,7 @@ from ..simulate import simulate
 from ..units import MU_WATER
 from .pairs import body, grids, in_voxels, machine
 
-SIZES = (64, 64, 64, 96)
+SIZES = (64, 64, 64, 64, 64, 96)
 VIEWS = (8, 12, 12, 16, 20, 24, 24, 36)
 UNEVEN = 0.5
 """Of the scans, those whose views are drawn at random from the arc."""
@@ -33,7 +33,7 @@ RUNS = {
     "admm-tv": {},
 }
 KINDS = ("naf", "r2-gaussian", "naf", "r2-gaussian", "admm-tv")
-FIT_STEPS = (150, 400)
+FIT_STEPS = (120, 300)
 """Of a field or of Gaussians, as few as bring them near their end on grids of `SIZES`."""
 
 

@@ -108,7 +108,7 @@ def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny, tmp_
     short = {"iterations": 10, "levels": 4, "hidden": 16}
     network = restoration.load()[1].source
     assert "restoration (sha256 " in network
-    turn = StartingVolume(*tiny, "shipped").turns[0]
+    turn = StartingVolume(*tiny, lambda mu: mu).turns[0]
     assert said(*tiny, turn, **short) == ("", None)
     assert said(*tiny, turn + 1, **short) == (network, None)
     assert said(*tiny, None, **short) == (network, "numba")
@@ -123,10 +123,10 @@ def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny, tmp_
 
 def test_the_shipped_network_is_not_asked_about_more_views_than_it_has_learnt_from(tiny, tmp_path):
     scan, grid = scan_of(Phantom(11.0), circular(views=50)), tiny[1]
-    assert StartingVolume(scan, grid, "shipped").network is None
+    assert Run(scan, grid, NAFOptions(), "cpu").start.mend is None
     own = tmp_path / "mine.safetensors"
     restoration.save(restoration.RestorationNetwork((8, 8, 8)), own, {})
-    assert StartingVolume(scan, grid, str(own)).network is not None
+    assert Run(scan, grid, NAFOptions(restoration=str(own)), "cpu").start.mend.source.startswith("mine")
 
 
 def test_weights_of_another_network_and_a_backend_that_is_not_there_are_refused_before_the_work(tiny, monkeypatch):
