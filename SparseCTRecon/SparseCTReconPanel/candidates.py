@@ -4,7 +4,7 @@ import slicer
 
 from .differences import isDifference
 from .scan_node import CT_ROLE, isScan
-from .scene import PREFIX
+from .scene import NAMED, PREFIX
 from .snapshots import isSnapshot
 
 
@@ -21,14 +21,14 @@ def candidates():
 
 
 def defaultReference(nodes, inputVolume=None):
-    """The CT of the newest result's scan, or `inputVolume`, or the only volume that is no result; None if there is none."""
+    """The CT of the newest result's scan, or `inputVolume`, or the only volume that no method has made; None if there is none."""
     for node in filter(isResult, nodes):
         ct = node.GetNodeReference(CT_ROLE)
         if ct:
             return ct
     if inputVolume and not isResult(inputVolume) and _canBeCompared(inputVolume):
         return inputVolume
-    others = [node for node in nodes if not isResult(node)]
+    others = [node for node in nodes if not isResult(node) and node.GetAttribute(NAMED) is None]
     return others[0] if len(others) == 1 else None
 
 

@@ -1,6 +1,7 @@
 """Reads the volumes that a worker writes, without importing more than numpy into Slicer's own process."""
 
 import gzip
+import os
 from pathlib import Path
 
 _TYPES = {
@@ -49,36 +50,36 @@ def readNrrd(path):
     """
     import numpy as np
 
-    path = Path(path)
-    fields, attributes, start = _header(path)
-    try:
-        sizes = [int(n) for n in fields["sizes"].split()]
-        dtype = np.dtype(("<" if fields.get("endian", "little") == "little" else ">") + _TYPES[fields["type"].lower()])
-        matrix = _ijkToRas(fields)
-    except KeyError as error:
-        raise ValueError(f"{path.name}: unknown or missing {error} in the NRRD header") from None
-    if len(sizes) != 3:
-        raise ValueError(f"{path.name} has {len(sizes)} dimensions; a volume has 3")
-    array = _voxels(path, start, fields.get("encoding", "raw"), dtype, tuple(reversed(sizes)))
-    return array, matrix, attributes
+    name = Path(path).name
+    with open(path, "rb") as file:  # once: a worker may put another file in its place meanwhile
+        fields, attributes = _header(file, name)
+        try:
+            sizes = [int(n) for n in fields["sizes"].split()]
+            dtype = np.dtype(("<" if fields.get("endian", "little") == "little" else ">") + _TYPES[fields["type"].lower()])
+            matrix = _ijkToRas(fields)
+        except KeyError as error:
+            raise ValueError(f"{name}: unknown or missing {error} in the NRRD header") from None
+        if len(sizes) != 3:
+            raise ValueError(f"{name} has {len(sizes)} dimensions; a volume has 3")
+        return _voxels(file, name, fields.get("encoding", "raw"), dtype, tuple(reversed(sizes))), matrix, attributes
 
 
-def _header(path):
+def _header(file, name):
+    """Fields and key/value pairs of the header; the file is then at the data."""
     fields, attributes = {}, {}
-    with open(path, "rb") as file:
-        if not file.readline().startswith(b"NRRD"):
-            raise ValueError(f"{path.name} is not an NRRD file")
-        while (line := file.readline().rstrip(b"\r\n")) != b"":
-            text = line.decode("utf-8", errors="replace")
-            if text.startswith("#"):
-                continue
-            key, separator, value = text.partition(":=")
-            if separator:
-                attributes[key.strip()] = value.replace("\\n", "\n").replace("\\\\", "\\")
-            else:
-                key, _, value = text.partition(": ")
-                fields[key.strip().lower()] = value.strip()
-        return fields, attributes, file.tell()
+    if not file.readline().startswith(b"NRRD"):
+        raise ValueError(f"{name} is not an NRRD file")
+    while (line := file.readline().rstrip(b"\r\n")) != b"":
+        text = line.decode("utf-8", errors="replace")
+        if text.startswith("#"):
+            continue
+        key, separator, value = text.partition(":=")
+        if separator:
+            attributes[key.strip()] = value.replace("\\n", "\n").replace("\\\\", "\\")
+        else:
+            key, _, value = text.partition(": ")
+            fields[key.strip().lower()] = value.strip()
+    return fields, attributes
 
 
 def _ijkToRas(fields):
@@ -95,19 +96,17 @@ def _vector(text):
     return [float(number) for number in text.strip("()").split(",")]
 
 
-def _voxels(path, start, encoding, dtype, shape):
+def _voxels(file, name, encoding, dtype, shape):
     import numpy as np
 
-    count = int(np.prod(shape))
+    count, start = int(np.prod(shape)), file.tell()
     if encoding == "raw":
-        if path.stat().st_size - start < count * dtype.itemsize:
-            raise ValueError(f"{path.name} is cut short")
-        return np.memmap(path, dtype, "r", offset=start, shape=shape)
+        if os.fstat(file.fileno()).st_size - start < count * dtype.itemsize:
+            raise ValueError(f"{name} is cut short")
+        return np.memmap(file, dtype, "r", offset=start, shape=shape)
     if encoding not in ("gzip", "gz"):
-        raise ValueError(f"{path.name}: encoding {encoding!r} is not read here; raw and gzip are")
-    with open(path, "rb") as file:
-        file.seek(start)
-        data = gzip.GzipFile(fileobj=file).read()
+        raise ValueError(f"{name}: encoding {encoding!r} is not read here; raw and gzip are")
+    data = gzip.GzipFile(fileobj=file).read()
     if len(data) < count * dtype.itemsize:
-        raise ValueError(f"{path.name} is cut short")
+        raise ValueError(f"{name} is cut short")
     return np.frombuffer(data, dtype, count).reshape(shape)

@@ -13,12 +13,11 @@ from SparseCTReconLib.jobs.client import Job, JobState
 from SparseCTReconLib.jobs.failures import explain
 
 from .nrrd import readNrrd
+from .previews import Previews
 from .request import writeJob
 
 POLL_INTERVAL_MS = 100
 FLUSH_S = 0.5
-HAND_OVER_S = 0.015
-"""How long a preview may be handed over at a time; between the times the window answers."""
 
 
 class Run:
@@ -65,7 +64,6 @@ class Run:
         self.state = JobState.IDLE
         self.error = None
         self.message = ""
-        self.previews = 0
         self._jobs = jobs
         self._index = -1
         self._output = output
@@ -74,10 +72,10 @@ class Run:
         self._newTransport = newTransport
         self._onChanged = onChanged or (lambda run: None)
         self._job = None
-        self._preview = self._handingOver = None
         self._stage = ""
         self._warnings = []
         self._log = []
+        self._previews = Previews(output, record, lambda line: self._log.append(line))
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_INTERVAL_MS)
         self._timer.connect("timeout()", self.poll)
@@ -103,6 +101,11 @@ class Run:
     def scanNode(self):
         """The simulated projections; None where there are none (yet)."""
         return self._scanOutput.node if self._scanOutput else None
+
+    @property
+    def previews(self):
+        """How many previews of the volume were shown."""
+        return self._previews.count
 
     @property
     def charts(self):
@@ -150,7 +153,7 @@ class Run:
         elif self.state is JobState.RUNNING:
             self.state = JobState.CANCELLING
             self.message = _("Cancelling...")
-            self._forgetPreview()
+            self._forgetPreviews()
             self._job.cancel()
             self._tell()
 
@@ -169,11 +172,13 @@ class Run:
             self.stop(_("The output volume was deleted: the reconstruction was stopped."))
             return
         try:
+            if self._job.state is JobState.DONE:
+                self._showPreviews()  # the last ones of what lies beside the volume
             events = self._job.poll()
             if self._job.state is JobState.RUNNING:
-                self._showPreview()
+                self._showPreviews()
                 self._flushCurves()
-            elif not self._job.active:
+            elif not self._job.active and not (self._job.state is JobState.DONE and self._previews.pending):
                 self._jobEnded()
         except Exception as error:
             if not self.active:
@@ -194,8 +199,8 @@ class Run:
 
     def _next(self):
         self._index += 1
-        self._stage, self._preview = "", None
-        self._forgetPreview()
+        self._stage = ""
+        self._forgetPreviews()
         title, values = self._jobs[self._index]
         self.message = title
         last = self._index == len(self._jobs) - 1
@@ -231,16 +236,17 @@ class Run:
         self._end(JobState.FAILED, self.error["message"])
 
     def _end(self, state, message):
-        self._forgetPreview()
+        self._forgetPreviews()
         self._timer.stop()
         slicer.mrmlScene.RemoveObserver(self._sceneTag)
         self._sceneTag = None
         self.state, self.message = state, message
         if state is not JobState.DONE:
-            for made in filter(None, (self._output, self._scanOutput, self._record)):
+            for made in filter(None, (self._output, self._scanOutput, self._record, self._previews)):
                 made.restore()
         elif self._output:
             self._output.keep()
+            self._previews.keep()
         self._tidyUp()
         try:
             self._tell()
@@ -257,7 +263,8 @@ class Run:
     def _onEvent(self, event):
         kind = event["event"]
         if kind == "preview":
-            self._preview = event
+            if self.state is JobState.RUNNING:
+                self._previews.note(event)
         elif kind == "stage":
             title, self._stage = self._jobs[self._index][0], event.get("name", "")
             self._log.append(f"{title}: {self._stage}")
@@ -272,45 +279,19 @@ class Run:
             if kind == "warning":
                 self._warnings.append(_("Warning: {message}.").format(message=event.get("message", "").rstrip(".")))
 
-    def _showPreview(self):
-        """Go on with handing the newest preview over to the scene; a large one takes several polls, which then follow at once."""
-        if self._handingOver is None:
-            self._handingOver = self._openPreview()
-        if self._handingOver is None:
-            return
-        steps, number, array, ijkToRas = self._handingOver
-        until = time.perf_counter() + HAND_OVER_S
-        for _slab in steps:
-            if time.perf_counter() > until:
-                self._timer.setInterval(0)
-                return
-        self._forgetPreview()
-        self.previews += 1
-        self._record.look(self.outputNode, number or self.previews, array, ijkToRas)
+    def _showPreviews(self):
+        """Go on with handing previews over to the scene; large ones take several polls, which then follow at once."""
+        self._timer.setInterval(0 if self._previews.handOver() else POLL_INTERVAL_MS)
 
-    def _openPreview(self):
-        """The steps that hand the newest preview over, and its number; None where there is none."""
-        preview, self._preview = self._preview, None
-        if preview is None:
-            return None
-        try:
-            array, ijkToRas, _attributes = readNrrd(preview["path"])
-        except FileNotFoundError:
-            return None  # a newer preview has replaced it: its own event follows
-        except (OSError, ValueError) as error:
-            self._log.append(_("A preview could not be read: {error}").format(error=error))
-            return None
-        return self._output.handOver(array, ijkToRas), preview.get("step"), array, ijkToRas
-
-    def _forgetPreview(self):
-        self._handingOver = None
+    def _forgetPreviews(self):
+        self._previews.forget()
         self._timer.setInterval(POLL_INTERVAL_MS)
 
     def _importResult(self, event):
         if self.state is JobState.CANCELLING:
             return
         self.state = JobState.IMPORTING
-        self._forgetPreview()
+        self._previews.forgetResult()
         array, ijkToRas, attributes = readNrrd(event["path"])
         node = self._output.finish(array, ijkToRas, attributes)
         step = event.get("summary", {}).get("step")

@@ -7,6 +7,10 @@ import slicer
 import vtk
 
 PREFIX = "SparseCTRecon."
+NAMED = PREFIX + "named_preview"
+"""Attribute of a volume that a method shows beside its result, as the worker writes it: the volume's name."""
+RESULT_ROLE = PREFIX + "result"
+"""Role of the reference to a result from what came about on the way to it."""
 SLAB_BYTES = 8 << 20
 
 
@@ -60,15 +64,26 @@ class OutputVolume:
         The CT: the result is shown and filed like it.
     name : str
         Name of a new node.
+    shown : bool
+        Whether the slice views show it as soon as there are voxels.
     """
 
-    def __init__(self, node=None, inputNode=None, name="Reconstruction"):
+    def __init__(self, node=None, inputNode=None, name="Reconstruction", shown=True):
         self._id = node.GetID() if node else None
         self._inputID = inputNode.GetID() if inputNode else None
         self.name = node.GetName() if node else name
         self._before = None
         self._begun = False
         self._layers = None
+        self._shown = shown
+
+    def beside(self, name):
+        """Where the voxels go of a volume that the method shows, by `name`, beside this one: to a node that is not put in front, the
+        same one as in an earlier run that made this volume."""
+        made = OutputVolume(_companion(self.node, name), name=f"{self.node.GetName() if self.node else self.name} {name}", shown=False)
+        made._inputID = self._inputID
+        made.begin()
+        return made
 
     def begin(self):
         """Remember what the node holds: from now on it may be written to."""
@@ -108,11 +123,16 @@ class OutputVolume:
             if first and (inputNode or not self._inputID):
                 node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID() if inputNode else None)
         if first:
-            self._layers = _show(node)
+            self._layers = _show(node) if self._shown else []
 
     def finish(self, array, ijkToRas, attributes):
         """Put the final voxels and how they were made into the node, and file it under the input's study."""
-        node = self.update(array, ijkToRas)
+        self.update(array, ijkToRas)
+        return self.describe(attributes)
+
+    def describe(self, attributes):
+        """Let the node say how its voxels were made, and file it under the input's study."""
+        node = self.node
         for name in [n for n in node.GetAttributeNames() if n.startswith(PREFIX)]:
             node.RemoveAttribute(name)
         for name, value in attributes.items():
@@ -161,6 +181,14 @@ class OutputVolume:
         model = inputNode.GetDisplayNode() if inputNode else None
         display.SetAutoWindowLevel(False)
         display.SetWindowLevel(*((model.GetWindow(), model.GetLevel()) if model else (1500, 200)))
+
+
+def _companion(resultNode, name):
+    """The volume that a method has shown by `name` when it made `resultNode`; None if there is none."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if resultNode else ():
+        if node.GetAttribute(NAMED) == name and node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID():
+            return node
+    return None
 
 
 class _Before:

@@ -2,10 +2,7 @@
 
 import slicer
 
-from .scene import PREFIX, removeNode
-
-RESULT_ROLE = PREFIX + "result"
-"""Role of the browser's reference to the volume that the snapshots led to."""
+from .scene import RESULT_ROLE, removeNode
 
 
 class Snapshots:

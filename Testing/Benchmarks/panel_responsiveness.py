@@ -40,6 +40,7 @@ class Player:
             for step, file in enumerate(self.files, 1):
                 yield encode("progress", step=step, steps=PREVIEWS, fraction=step / PREVIEWS, elapsed_s=step, remaining_s=1)
                 yield encode("preview", path=str(file), step=step)
+                yield encode("preview", path=str(file), step=step, name="pseudo-reference")
         else:
             self.write_scan(self._job)
         self._exit_code = 0

@@ -13,6 +13,8 @@ from SparseCTReconLib import formats
 from SparseCTReconLib.geometry import PRESETS, Geometry
 from SparseCTReconLib.grid import Grid, Volume
 from SparseCTReconLib.jobs.events import encode
+from SparseCTReconLib.jobs.files import written_beside
+from SparseCTReconLib.jobs.looks import NAMED
 from SparseCTReconLib.jobs.spec import read_spec
 from SparseCTReconLib.jobs.transport import Poll
 from SparseCTReconLib.scan import Scan
@@ -36,6 +38,8 @@ class Script:
         What it warns of, if anything.
     code : str
         Of the error with which it ends.
+    beside : tuple of str
+        Names of volumes that it shows beside its own, all -1 at first and less by 1 each time, the last one with the result.
     """
 
     previews: int = 3
@@ -44,6 +48,7 @@ class Script:
     jobs: list = field(default_factory=list)
     warning: str = ""
     code: str = "memory"
+    beside: tuple[str, ...] = ()
     killed: bool = False
 
 
@@ -106,7 +111,18 @@ class ActingWorker:
             yield encode("progress", step=step, steps=self._script.previews, fraction=done, elapsed_s=step, remaining_s=75)
             yield encode("metric", step=step, values={"residual": 1 - done})
             yield encode("preview", path=str(path), step=step)
+            yield self._show_beside(spec, grid, step)
         yield from self._end(spec, grid)
+
+    def _show_beside(self, spec, grid, step) -> bytes:
+        said = b""
+        for number, name in enumerate(self._script.beside):
+            path = Path(spec.previews) / f"beside-{number}.nrrd"
+            attributes = {NAMED: name, "SparseCTRecon.note": f"{name} at step {step}: not the reconstruction itself"}
+            with written_beside(path) as written:
+                formats.write_volume(Volume(np.full(grid.shape, -step, np.float32), grid, attributes), written)
+            said += encode("preview", path=str(path), step=step, name=name)
+        return said
 
     def _end(self, spec, grid) -> Iterator[bytes]:
         while self._script.ending == "waits":
@@ -126,8 +142,9 @@ class ActingWorker:
         else:
             attributes = {"SparseCTRecon.method": spec.method, "SparseCTRecon.options": '{"a": "\u00b5"}', "unprefixed": "1"}
             formats.write_volume(Volume(self._script.voxels(grid.shape, 1.0), grid, attributes), spec.output)
+            last = self._show_beside(spec, grid, self._script.previews + 1)
             self._exit_code = 0
-            yield encode("done", path=spec.output, summary={"step": self._script.previews + 1})
+            yield last + encode("done", path=spec.output, summary={"step": self._script.previews + 1})
 
 
 def new_worker(script: Script) -> Callable[[], ActingWorker]:

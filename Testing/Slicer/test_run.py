@@ -202,17 +202,16 @@ def test_a_cancelled_run_leaves_the_scene_as_it_was_and_no_files(slicer, ct, log
 
 @pytest.mark.parametrize("end", ["cancel", "stop"])
 def test_a_preview_that_is_being_handed_over_is_let_go_of_when_the_run_is_to_end(ct, logic, actor, until, finished, monkeypatch, end):
-    from SparseCTReconPanel import run as run_module
-    from SparseCTReconPanel import scene
+    from SparseCTReconPanel import previews, scene
 
-    monkeypatch.setattr(run_module, "HAND_OVER_S", -1)
+    monkeypatch.setattr(previews, "HAND_OVER_S", -1)
     monkeypatch.setattr(scene, "SLAB_BYTES", 1)
     actor.ending = "waits"
     run = logic.start(ct)
-    until(lambda: run._handingOver is not None)
+    until(lambda: run._previews.pending)
     assert run._timer.interval == 0
     run.cancel() if end == "cancel" else run.stop("Enough.")
-    assert run._handingOver is None and run._timer.interval > 0
+    assert not run._previews.pending and run._timer.interval > 0
     assert finished(run).state is JobState.CANCELLED
 
 
