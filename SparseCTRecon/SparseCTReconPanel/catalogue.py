@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-ABBREVIATIONS = {"mci": "MCI", "cg": "CG"}
+ABBREVIATIONS = {"mci": "MCI", "cg": "CG", "sd": "SD"}
 
 
 @cache
@@ -65,14 +65,14 @@ def needs(name, gpus=None):
 
 def label(option):
     """An option's name as it stands before its widget."""
-    first, *others = option["name"].split("_")
-    return " ".join([ABBREVIATIONS.get(first, first.capitalize()), *others])
+    words = [ABBREVIATIONS.get(word, word) for word in option["name"].split("_")]
+    return " ".join([words[0] if words[0].isupper() else words[0].capitalize(), *words[1:]])
 
 
 def hint(option):
     """An option's help with its bounds and default, for a tool tip."""
     bounds = _bounds(option)
-    default = _("chosen by the method") if option["default"] is None else _said(option["default"])
+    default = _("chosen by the method") if option["default"] is None else said(option["default"])
     end = (
         _("{bounds}; default: {default}").format(bounds=bounds, default=default)
         if bounds
@@ -92,7 +92,8 @@ def _bounds(option):
     return ", ".join(said).capitalize()
 
 
-def _said(value):
+def said(value):
+    """An option's value as a text."""
     if isinstance(value, bool):
         return _("on") if value else _("off")
     return f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ import math
 import qt
 from slicer.i18n import tr as _
 
-from .catalogue import hint, label
+from .catalogue import hint, label, said
 
 LARGEST = 2**31 - 1
 LABEL_WIDTH = 92
@@ -94,7 +94,7 @@ class _Editor:
 class _Choice(_Editor):
     def _make(self):
         self._values = list(self.option.get("choices", [True, False]))
-        names = [{True: _("on"), False: _("off")}.get(value, value) for value in self._values]
+        names = [said(value) for value in self._values]
         if self.option["optional"]:
             self._values.insert(0, None)
             names.insert(0, _("default"))

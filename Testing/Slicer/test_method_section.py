@@ -50,6 +50,24 @@ def test_every_option_of_a_method_has_a_widget_with_its_value_unit_bounds_and_he
     assert len(basic) + len(advanced) == len(defaults)
 
 
+@pytest.mark.parametrize(
+    "option, shown",
+    [("finer", ["1", "2"]), ("likeness", ["ssim", "l1"]), ("fixer", "shipped"), ("sd_turbo", ""), ("accept_sd_turbo_licence", False)],
+)
+def test_numbers_words_and_names_of_files_have_widgets_that_show_them_as_they_are(panel, option, shown):
+    panel.parameterNode.method = "diffnr-naf"
+    widget = editor_of(panel, option).widget
+    found = [widget.itemText(n) for n in range(widget.count)] if hasattr(widget, "itemText") else getattr(widget, "text", None)
+    assert (widget.checked if shown is False else found) == shown
+
+
+def test_abbreviations_in_names_of_options_are_written_large():
+    from SparseCTReconPanel.catalogue import label
+
+    names = ("table_rate", "mci", "cg_steps", "accept_sd_turbo_licence")
+    assert [label({"name": name}) for name in names] == ["Table rate", "MCI", "CG steps", "Accept SD turbo licence"]
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_a_widget_goes_as_far_as_the_bounds_of_its_option_and_the_library_takes_both_ends(panel, name):
     panel.parameterNode.method = name
