@@ -8,10 +8,12 @@ repairs slices knows what needs little repair.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zipfile import BadZipFile
 
 import numpy as np
 
 from .. import methods
+from ..errors import InputError
 from ..fields.anatomy import propose
 from ..geometry import Geometry
 from ..grid import Grid, Volume
@@ -59,9 +61,35 @@ class StackPair:
     organ: str
 
 
+def write(pair: StackPair, path) -> None:
+    """Write a pair as an npz file."""
+    with open(path, "wb") as file:
+        np.savez(file, stacks=np.stack(pair.stacks), truth=pair.truth, xrays=pair.xrays, organ=pair.organ)
+
+
+def read(path) -> StackPair:
+    """A pair that `write` wrote.
+
+    Raises
+    ------
+    InputError
+        Where it is damaged.
+    """
+    try:
+        with np.load(path) as held:
+            return StackPair(tuple(held["stacks"]), held["truth"], held["xrays"], str(held["organ"]))
+    except (OSError, EOFError, TypeError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a pair ({error}): delete it, and it is made anew", "bad-checkpoint") from None
+
+
 def organ_of(ct: Volume) -> str:
-    """The part of the body that a CT in HU shows, as `fields.anatomy.propose` has it of a scan of it."""
-    return propose(simulate(ct, 36, detector_shape=(64, 64), pixel_mm=(6.4, 6.4)))
+    """The part of the body that a CT in HU shows, as `fields.anatomy.propose` has it of a scan of it.
+
+    That looks for lungs in the middle two thirds of what is seen: the detector is no higher than to keep air beyond a short CT's ends out.
+    """
+    height_mm, (pitch_mm, magnification) = float(np.ptp(ct.grid.corners_mm()[:, 2])), (6.4, 1.5)
+    rows = int(np.clip(1.5 * height_mm * magnification / pitch_mm, 8, 64))
+    return propose(simulate(ct, 36, detector_shape=(rows, 64), pixel_mm=(pitch_mm, pitch_mm)))
 
 
 def make_stack_pair(cts: list[Volume], organs: list[str], seed: int, kind: str) -> StackPair:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from poses import rotation
+from round_bodies import round_body
 
 from SparseCTReconLib import Geometry, Grid, InputError, Scan, Volume, resources, simulate
 from SparseCTReconLib.cli import main
@@ -266,27 +267,9 @@ def test_a_pretrained_head_lets_fresh_fields_learn_another_ct_faster_and_more_al
 # --- what a scan shows -----------------------------------------------------------------------------------------------------------------
 
 
-def cylinder(kind):
-    """A CT of a round body: a trunk with and without lungs, a head with a skull, a limb with a bone."""
-    grid = Grid.centred((50, 50, 16), (8.0, 8.0, 8.0))
-    _, y, x = np.indices(grid.shape)
-    x, y = (x - 24.5) * 8, (y - 24.5) * 8
-    array = np.full(grid.shape, -1000.0)
-    radius = {"chest": 180, "abdomen": 180, "head": 90, "limb": 90}[kind]
-    array[np.hypot(x, y) < radius] = 0
-    if kind == "chest":
-        array[np.hypot((np.abs(x) - 85) / 60, y / 110) < 1] = -800
-    if kind == "head":
-        array[(np.hypot(x, y) > 75) & (np.hypot(x, y) < 90)] = 900
-    if kind == "limb":
-        array[np.hypot(x, y) < 90] = -60
-        array[np.hypot(x - 50, y) < 16] = 600
-    return Volume(array.astype(np.float32), grid)
-
-
 def scan_of(kind, preset="linac"):
     shape, pixel = ((40, 64), (6.4, 6.4)) if preset == "linac" else ((48, 64), (6.2, 6.2))
-    return simulate(cylinder(kind), 12, preset=preset, detector_shape=shape, pixel_mm=pixel)
+    return simulate(round_body(kind), 12, preset=preset, detector_shape=shape, pixel_mm=pixel)
 
 
 @pytest.mark.parametrize("preset", ["linac", "linac-half-fan"])
