@@ -262,6 +262,39 @@ class TrainRestoration:
 
 
 @dataclass
+class TrainSliceFixer:
+    """Train what repairs the slices in DiffNR on CTs (some hours on a CPU); after a stop the same command goes on."""
+
+    cts: Positional[Annotated[tuple[Path, ...], _place("CT ...")]]
+    """CTs in Hounsfield units, or folders of them: NRRD, NIfTI, MetaImage, or folders of DICOM series."""
+    out: Annotated[Path, _place("FILE.safetensors")]
+    """Weights to write."""
+    pairs: Annotated[int, _place("N")] = 200
+    """Random scans to reconstruct and to learn from."""
+    steps: Annotated[int, _place("N")] = 10_000
+    """Steps of training."""
+    start: Annotated[Path | None, _place("FILE")] = None
+    """Weights to go on from."""
+    sd_turbo: Annotated[str, _place("FOLDER")] = ""
+    """SD-Turbo's weights, to train adapters to them; a compact network by default."""
+    accept_sd_turbo_licence: bool = False
+    """You accept the licence of SD-Turbo's weights."""
+    work: Annotated[Path | None, _place("FOLDER")] = None
+    """Working folder, emptied at the end; beside FILE by default."""
+    seed: Annotated[int, _place("S")] = 0
+    """Seed of the pairs and of the slices."""
+    credit: Annotated[str, _place("TEXT")] = ""
+    """Which CTs they are, from whom and under which terms, for the card."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.train_slice_fixer import train_slice_fixer
+
+        make = {"start": self.start, "sd_turbo": self.sd_turbo, "licence_accepted": self.accept_sd_turbo_licence}
+        gain = train_slice_fixer(self.cts, self.out, self.pairs, self.steps, self.seed, make, self.work, self.credit, console)
+        report.print(f"{self.out}: trained, {gain:+.2f} dB on slices of the training pairs", **_PLAIN)
+
+
+@dataclass
 class Methods:
     """List the methods with their options, and with --views say which one the evidence recommends."""
 
@@ -314,6 +347,7 @@ COMMANDS = {
     "compare": Compare,
     "train mci": TrainMCI,
     "train restoration": TrainRestoration,
+    "train slice-fixer": TrainSliceFixer,
     "methods": Methods,
     "doctor": Doctor,
 }

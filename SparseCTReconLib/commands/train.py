@@ -38,8 +38,8 @@ def train_mci(ct: Path, out: Path, presets: Iterable[str], values: dict, credit:
     """
     from ..training.mci import PRESETS, Pretraining, network_for
 
-    out, presets = _weights_place(out), list(dict.fromkeys(presets))
-    _check_seed(values["seed"])
+    out, presets = weights_place(out), list(dict.fromkeys(presets))
+    check_seed(values["seed"])
     for name in presets:
         if name not in PRESETS:
             raise InputError(f"no preset {name!r} that starts from nothing{nearest_name(name, PRESETS)}", "unknown-preset")
@@ -80,16 +80,16 @@ def train_restoration(
     from ..training.pairs import make_pair
     from ..training.restoration import Restoration
 
-    out, cts = _weights_place(out), list(cts)
+    out, cts = weights_place(out), list(cts)
     if not cts or pairs < 1 or steps < 1:
         raise InputError("nothing to train on: give at least one CT, one pair and one step", "bad-arguments")
-    _check_seed(seed)
+    check_seed(seed)
     check_place(out)
     network, weights = restoration.load(absolute(start) if start else restoration.NONE)
-    volumes = [_finite(formats.read_ct(absolute(ct)), ct) for ct in cts]
-    made = list(_watched((make_pair(volumes, seed + number) for number in range(pairs)), pairs, "pairs", "train restoration", console))
+    volumes = [finite(formats.read_ct(absolute(ct)), ct) for ct in cts]
+    made = list(watched((make_pair(volumes, seed + number) for number in range(pairs)), pairs, "pairs", "train restoration", console))
     training = Restoration(made, steps, seed=seed, network=network)
-    gains = list(_watched(training.gains(), steps, "network", "train restoration", console))
+    gains = list(watched(training.gains(), steps, "network", "train restoration", console))
     gain = float(np.mean(gains[-max(1, steps // 10) :]))
     card = {"credit": credit or ", ".join(ct.name for ct in cts), "pairs": pairs, "steps": steps, "seed": seed, "gain_db": round(gain, 3)}
     if weights:
@@ -99,19 +99,19 @@ def train_restoration(
     return gain
 
 
-def _weights_place(out: Path) -> Path:
+def weights_place(out: Path) -> Path:
     """`out` as an absolute path, with the ending that weights have."""
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: weights are written as {SUFFIX}; give this ending", "bad-output")
     return absolute(out)
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
     if seed < 0:
         raise InputError(f"--seed {seed}: give 0 or more", "bad-arguments")
 
 
-def _finite(ct: Volume, path: Path) -> Volume:
+def finite(ct: Volume, path: Path) -> Volume:
     """`ct`, if all of its voxels are numbers."""
     if not np.isfinite(ct.array).all():
         raise InputError(f"{path} has voxels that are not finite: mend it first", "bad-volume")
@@ -120,11 +120,11 @@ def _finite(ct: Volume, path: Path) -> Volume:
 
 def _follow(training, name: str, console: Console) -> None:
     """Train to the end and show how far it is."""
-    for _ in _watched(training.losses(), training.steps, f"network of {name}", "train mci", console, lambda: training.done):
+    for _ in watched(training.losses(), training.steps, f"network of {name}", "train mci", console, lambda: training.done):
         pass
 
 
-def _watched(items: Iterable, count: int, stage: str, command: str, console: Console, done=None) -> Iterator:
+def watched(items: Iterable, count: int, stage: str, command: str, console: Console, done=None) -> Iterator:
     """Pass items on and show how many of `count` there were, or what `done` says."""
     start, passed = time.monotonic(), 0
     with view_of(command, console) as view:

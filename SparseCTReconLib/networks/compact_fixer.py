@@ -80,7 +80,7 @@ class CompactNetwork(nn.Module):
         Channels on the four levels.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (48, 96, 160, 256)):
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 192)):
         super().__init__()
         self.widths = tuple(widths)
         self.conditions = Conditions()

@@ -8,6 +8,7 @@ happened.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..operators.ssim import ssim
 from .losses import error_left
 from .slice_pairs import StackPair
 
-CROP, BATCH = 64, 16
+CROP = 64
 STRUCTURE = 0.5
 WARM_UP, GRADIENT_NORM, AVERAGING = 100, 0.5, 0.999
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
@@ -56,9 +57,10 @@ class Slices:
 
 
 class Learner(Protocol):
-    """A fixer that can be trained."""
+    """A fixer that can be trained: at a rate, with so many slices in a step."""
 
     rate: float
+    batch: int
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What training changes, by name."""
@@ -73,7 +75,7 @@ class Learner(Protocol):
 class CompactLearner:
     """The compact make; `network` to go on from one."""
 
-    rate = 5e-4
+    rate, batch = 5e-4, 16
 
     def __init__(self, network: CompactNetwork | None = None):
         self.network = (network or CompactNetwork()).train().to(memory_format=torch.channels_last)
@@ -95,7 +97,7 @@ class CompactLearner:
 class SDTurboLearner:
     """SD-Turbo's make: its adapters learn, on slices interpolated to the size that it was made for."""
 
-    rate = 1e-5
+    rate, batch = 1e-5, 4
 
     def __init__(self, fixer: sd_turbo.SDTurboFixer):
         self.fixer = fixer
@@ -125,18 +127,14 @@ class SliceTraining:
         Steps of AdamW; the rate rises at first and falls to nothing as a cosine does.
     seed : int
         Of the slices.
-    batch : int
-        Slices in a step.
     perceptual : callable, optional
         A further loss of (repaired, truth, organs).
     """
 
-    def __init__(
-        self, pairs: list[StackPair], learner: Learner, steps: int, seed: int = 0, batch: int = BATCH, perceptual: Callable | None = None
-    ):
+    def __init__(self, pairs: list[StackPair], learner: Learner, steps: int, seed: int = 0, perceptual: Callable | None = None):
         if not pairs or steps < 1:
             raise InputError("nothing to train on: give at least one pair and one step", "bad-arguments")
-        self.pairs, self.learner, self.steps, self.seed, self.batch, self.perceptual = pairs, learner, steps, seed, batch, perceptual
+        self.pairs, self.learner, self.steps, self.seed, self.perceptual = pairs, learner, steps, seed, perceptual
         self.crop = min([CROP, *(n - n % FACTOR for pair in pairs for n in pair.truth.shape[1:])])
         self.xrays = [fitted(pair.xrays) for pair in pairs]
         self.weights = learner.parameters()
@@ -152,7 +150,7 @@ class SliceTraining:
     def step(self) -> float:
         """One step of AdamW on fresh slices."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learner.rate * min(1, (self.done + 1) / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * self.done / self.steps))
+            group["lr"] = self.learner.rate * min(1, (self.done + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * self.done / self.steps))
         batch = self.draw()
         repaired = self.learner(batch)
         left = error_left(repaired, batch.slabs[:, REACH], batch.truth)
@@ -178,7 +176,7 @@ class SliceTraining:
     def draw(self) -> Slices:
         """The batch of the next step, which follows from the seed and the number of the step."""
         rng = np.random.default_rng((self.seed, self.done))
-        slabs, truths, xrays, positions, organs = zip(*(self._slice(rng) for _ in range(self.batch)))
+        slabs, truths, xrays, positions, organs = zip(*(self._slice(rng) for _ in range(self.learner.batch)))
         tensors = (torch.from_numpy(np.stack(arrays)) for arrays in (slabs, truths))
         return Slices(*tensors, torch.stack(xrays), torch.tensor(positions, dtype=torch.float32), list(organs))
 
@@ -216,7 +214,7 @@ class SliceTraining:
             state = torch.load(Path(path), weights_only=True)
             shapes = {name: weight.shape for name, weight in state["weights"].items()}
         except Exception as error:  # torch.load has no error of its own
-            raise InputError(f"{path} cannot be read as a checkpoint ({error}): delete it to begin anew", "bad-checkpoint") from None
+            raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): delete it to begin anew", "bad-checkpoint") from None
         same = (state["steps"], state["seed"]) == (self.steps, self.seed)
         if not same or shapes != {name: weight.shape for name, weight in self.weights.items()}:
             raise InputError(f"{path} is the checkpoint of another training: delete it, or give the same options", "bad-checkpoint")
