@@ -212,9 +212,11 @@ class SliceTraining:
         """
         try:
             state = torch.load(Path(path), weights_only=True)
+            state = {name: state[name] for name in ("done", "steps", "seed", "weights", "average", "optimiser")}
             shapes = {name: weight.shape for name, weight in state["weights"].items()}
         except Exception as error:  # torch.load has no error of its own
-            raise InputError(f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): delete it to begin anew", "bad-checkpoint") from None
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew", "bad-checkpoint") from None
         same = (state["steps"], state["seed"]) == (self.steps, self.seed)
         if not same or shapes != {name: weight.shape for name, weight in self.weights.items()}:
             raise InputError(f"{path} is the checkpoint of another training: delete it, or give the same options", "bad-checkpoint")
