@@ -53,8 +53,8 @@ class Conditions(nn.Module):
 
     def __init__(self):
         super().__init__()
-        widths = (2, 24, 48, 64)
-        self.looks = nn.ModuleList(nn.Conv2d(a, b, 5, stride=(1, 2), padding=2) for a, b in zip(widths, widths[1:]))
+        widths = (2, 16, 32, 48)
+        self.looks = nn.ModuleList(nn.Conv2d(a, b, (5, 3), stride=(1, 2), padding=(2, 1)) for a, b in zip(widths, widths[1:]))
         self.rows = nn.Linear(widths[-1] * XRAY // 8, CONDITION)
         self.organ = nn.Embedding(len(ANATOMIES) + 1, CONDITION)
         self.mix = nn.Linear(CONDITION, CONDITION)

@@ -85,10 +85,8 @@ class CompactLearner:
 
     def __call__(self, batch: Slices) -> torch.Tensor:
         organs = torch.tensor([organ_index(organ) for organ in batch.organs])
-        slabs = batch.slabs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            correction = self.network(slabs, batch.xrays, batch.position, organs) - slabs[:, REACH]
-        return slabs[:, REACH] + correction.float()
+        slabs, xrays = (x.contiguous(memory_format=torch.channels_last) for x in (batch.slabs, batch.xrays))
+        return self.network(slabs, xrays, batch.position, organs)
 
     def save(self, path, card: dict) -> None:
         compact_fixer.save(self.network, path, card)
