@@ -117,3 +117,13 @@ def _windows_peak() -> int | None:
     psapi.GetProcessMemoryInfo.argtypes = [wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD]
     found = psapi.GetProcessMemoryInfo(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.size)
     return counters.peak if found else None
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """What ran out of memory, "machine" or "GPU", if that is what an exception says; None otherwise."""
+    text = str(error)
+    if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "out of memory" in text:
+        return "GPU"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
+        return "machine"
+    return None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from ..evaluation.segmenter_process import SegmenterError
+from ..machine import out_of_memory
 
 _INSTALL = {"SimpleITK": "SimpleITK", "vtk": "vtk", "yaml": "pyyaml", "itk": "itk-rtk", "PIL": "pillow"}
 
@@ -35,12 +36,12 @@ def explain(error: BaseException) -> Failure:
 
 
 def _memory(error: BaseException) -> Failure | None:
-    text = str(error)
-    if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError") and "out of memory" in text:
-        return Failure("out-of-memory", "the GPU ran out of memory", "Use a coarser grid or take --device cpu.")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
-        return Failure("out-of-memory", "the machine ran out of memory", "Use a coarser grid or fewer views, or close other programs.")
-    return None
+    where = out_of_memory(error)
+    steps = {
+        "GPU": "Use a coarser grid or take --device cpu.",
+        "machine": "Use a coarser grid or fewer views, or close other programs.",
+    }
+    return Failure("out-of-memory", f"the {where} ran out of memory", steps[where]) if where else None
 
 
 def _disk(error: BaseException) -> Failure | None:

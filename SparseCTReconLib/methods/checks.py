@@ -67,6 +67,15 @@ def _fitting_option(options: MethodOptions, name: str, need, available: float) -
     return next((value for value, lowered in _lowered(options, name) if need(options=lowered) <= available), None)
 
 
+def halved(method: Method, options: MethodOptions) -> Iterator[tuple[str, int]]:
+    """The options that decide how much memory a method takes, with half of their present values or less."""
+    for name in method.memory_options:
+        half = (options.chosen(name) or 0) // 2
+        found = next((value for value, _ in _lowered(options, name) if value <= half), None)
+        if found:
+            yield name, found
+
+
 def _lowered(options: MethodOptions, name: str) -> Iterator[tuple[int, MethodOptions]]:
     from pydantic import ValidationError
 

@@ -20,10 +20,11 @@ from .. import __version__, methods
 from ..errors import InputError
 from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
+from ..machine import out_of_memory
 from ..scan import Scan
 from ..units import mu_to_hu
 from .base import Method, MethodOptions, State
-from .checks import check_memory, coverage_warnings, free_bytes, rays_meet, triple
+from .checks import check_memory, coverage_warnings, free_bytes, halved, rays_meet, triple
 from .last_good import LastGood, not_finite
 
 DISCLAIMER = "research use only; generated detail may be false"
@@ -79,7 +80,8 @@ class Reconstruction:
         """Yield the method's states; stop once the next one would probably end after `budget_s` seconds.
 
         The first state always comes, with a note where it took longer than the budget. Where the method's numbers cease to be finite,
-        the last state is one with the last good volume, and its note says so; FloatingPointError where there is none. To cancel, do not
+        the last state is one with the last good volume, and its note says so; FloatingPointError where there is none. So it is where
+        the memory gives out, with what to lower; without a good volume the error itself is raised. To cancel, do not
         ask for the next one. A method that wants to know how much of the budget is spent (a learning rate that decays) finds it, 0 to 1,
         as the value of its ``yield``; None where there is no budget.
         """
@@ -92,6 +94,18 @@ class Reconstruction:
                 yield from self._driven(run, Budget(budget_s), kept)
         except FloatingPointError as error:
             yield self._last_good(kept, str(error) or "its numbers ceased to be finite")
+        except Exception as error:
+            where = out_of_memory(error)
+            state = kept.state(f"the {where} ran out of memory{self._smaller()}") if where else None
+            if state is None:
+                raise
+            log.warning("%s: %s", self.method.name, state.note)
+            yield state
+
+    def _smaller(self) -> str:
+        """What to lower to take less memory, in brackets; empty where the method has nothing but the grid."""
+        ways = (f"--set {name}={value}" for name, value in halved(self.method, self.options))
+        return f" (give {', or '.join(ways)}, or a coarser grid)" if self.method.memory_options else ""
 
     def _driven(self, run, budget: Budget, kept: LastGood) -> Iterator[State]:
         """States of `run` within the budget; raises FloatingPointError with the reason when one is not finite."""

@@ -19,6 +19,7 @@ class Diverging(Played):
     """Its volume, which all its states share, is spoiled at the fourth step; it tells by `telling`."""
 
     name, telling = "diverging", "metric"
+    full, memory_error = 100, MemoryError()
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         mu = np.zeros(grid.shape, np.float32)
@@ -26,6 +27,8 @@ class Diverging(Played):
             spoiled = state.step >= 4
             if spoiled and self.telling == "raising before":
                 raise FloatingPointError("its loss became nan")
+            if state.step >= self.full:
+                raise self.memory_error
             mu[...] = np.nan if spoiled else 0.001 * state.step
             if spoiled and self.telling == "raising after":
                 raise FloatingPointError("its loss became nan")
@@ -61,6 +64,25 @@ def test_a_run_that_diverges_ends_with_its_last_good_volume_and_says_so(scan, me
     said = volume.attributes["SparseCTRecon.warnings"]
     assert said.startswith("stopped because its ") and said.endswith(f"the volume is that of step {volume_of} of 8")
     assert f"diverging: {said}" in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
+def test_a_run_that_runs_out_of_memory_keeps_its_volume_and_says_what_to_lower(scan, method, error):
+    method.full, method.memory_error = 3, error
+    method.memory_options = ("steps",)
+    volume = reconstruct(scan, "diverging", GRID, unit="1/mm")
+    np.testing.assert_allclose(volume.array, 0.002, rtol=1e-6)
+    said = volume.attributes["SparseCTRecon.warnings"]
+    assert said.startswith("stopped because the machine ran out of memory (give --set steps=4, or a coarser grid)"), said
+
+
+def test_out_of_memory_before_the_first_step_is_an_error_and_other_errors_stay_errors(scan, method):
+    method.full, method.memory_error = 1, MemoryError()
+    with pytest.raises(MemoryError):
+        reconstruct(scan, "diverging", GRID)
+    method.full, method.memory_error = 3, RuntimeError("a fault of ours")
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        reconstruct(scan, "diverging", GRID)
 
 
 def test_a_method_that_stops_before_it_spoils_its_volume_needs_nobody_to_have_looked(scan, method):
