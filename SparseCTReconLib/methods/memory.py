@@ -26,6 +26,13 @@ GAUSSIAN_BYTES = 1500.0
 """Of a Gaussian: its parameters, moments and gradients, what autograd keeps of them, and a view's table; 970 were measured in steps on two
 views, the rest is for copies while Gaussians are cloned."""
 
+FIXER_BYTES, REPAIR_STACKS = 0.25e9, 4
+"""Of a SliceFixer's weights and of the slices that it repairs at a time, as measured, with the box of voxels that a field or Gaussians are
+drawn on; and stacks of slices that a repair holds."""
+
+FIELD_OF_DIFFNR = {"rays": 2048, "sample_spacing": 2.0, "levels": 8, "log2_table": 22, "finest": 0, "restoration": "none"}
+"""naf's options as diffnr-naf has them."""
+
 FEWEST_VOXELS = 8
 """Along the longest edge of a grid that is offered."""
 
@@ -106,4 +113,16 @@ def _r2_gaussian(grid: Grid, options: Mapping) -> float:
     return GAUSSIAN_BYTES * max(options["gaussians"], options["most"])
 
 
-_MORE = {"naf": _naf, "inr": _inr, "r2-gaussian": _r2_gaussian}
+def _repair(grid: Grid, options: Mapping) -> float:
+    return FIXER_BYTES + 4.0 * voxels(grid) * (2 + REPAIR_STACKS * options["finer"] ** 2)
+
+
+def _diffnr_naf(grid: Grid, options: Mapping) -> float:
+    return _naf(grid, FIELD_OF_DIFFNR | {"start": options["start"], "averaging": options["start"] == "nothing"}) + _repair(grid, options)
+
+
+def _diffnr_gaussian(grid: Grid, options: Mapping) -> float:
+    return GAUSSIAN_BYTES * options["gaussians"] + _repair(grid, options)
+
+
+_MORE = {"naf": _naf, "inr": _inr, "r2-gaussian": _r2_gaussian, "diffnr-naf": _diffnr_naf, "diffnr-gaussian": _diffnr_gaussian}

@@ -54,7 +54,7 @@ def test_the_volume_is_repaired_after_every_share_of_the_steps_and_shown_beside_
     assert [names(state) for state in learnt] == [[], ["pseudo-reference"], ["pseudo-reference"], ["pseudo-reference"]]
     assert "weights" not in learnt[0].facts and learnt[1].facts["weights"].startswith("brighter (sha256 ")
     more = [state for state in states(tiny, name, fixer, interval=0.25) if state.others]
-    assert len({id(state.others["pseudo-reference"]()) for state in more}) == 3
+    assert len({id(state.others["pseudo-reference"]) for state in more}) == 3
 
 
 @pytest.mark.parametrize("likeness", ["ssim", "l1"])

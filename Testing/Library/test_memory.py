@@ -36,3 +36,14 @@ def test_the_largest_grid_that_fits_is_over_the_same_box():
     size = fitting_size(grid, lambda one: method_bytes("fdk", one, 0, {}), 40 * 200 * 150 * 100)
     assert size == pytest.approx((200, 150, 100), abs=1)
     assert fitting_size(grid, lambda one: 10, 5) is None
+
+
+@pytest.mark.parametrize("name, backbone", [("diffnr-naf", "naf"), ("diffnr-gaussian", "r2-gaussian")])
+def test_diffnr_takes_what_its_backbone_takes_and_something_for_the_repair(name, backbone):
+    method, grid = methods.get(name), Grid.centred((64, 64, 64), (1, 1, 1))
+    for preset in method.presets:
+        options = methods.parse_options(method, {"preset": preset})
+        more = method_bytes(name, grid, 0, options.model_dump()) - method_bytes(backbone, grid, 0, method.backbone(options).model_dump())
+        assert 0.25e9 < more < 0.3e9
+    finer = options.model_copy(update={"finer": 2})
+    assert method_bytes(name, grid, 0, finer.model_dump()) > method_bytes(name, grid, 0, options.model_dump())
