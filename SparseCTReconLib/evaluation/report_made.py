@@ -34,6 +34,7 @@ def facts_of(result: dict) -> dict[str, str]:
         "weights": said.get("weights"),
         "ran on": ran,
         "field ran by": said.get("field_backend"),
+        "Gaussians ran by": said.get("gaussian_backend"),
         "date": said.get("date"),
         "versions": _pairs(said.get("versions")),
         "geometry": said.get("geometry"),

@@ -59,7 +59,7 @@ class State:
         Where the caller keeps the last good volume.
     facts : dict of str to str
         What belongs into this volume's provenance beside the method and its options: "weights", pretrained ones that have shaped it, with
-        their checksums; "field_backend", what runs its neural field.
+        their checksums; "field_backend" and "gaussian_backend", what runs its neural field or its Gaussians.
     others : dict of str to callable
         Further volumes worth a look, by name: each returns mu in 1/mm, float32 [z, y, x] on the grid; called only when someone wants to
         look. A callable is the same object until there is a new such volume.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -109,7 +110,7 @@ class DiffNRGaussian(_DiffNR):
         return r2_gaussian.R2GaussianOptions(**values)
 
     def begin(self, scan, grid, options, device, mend):
-        return r2_gaussian.Run(scan, grid, self.backbone(options), mend)
+        return r2_gaussian.Run(scan, grid, self.backbone(options), device, mend)
 
 
 class _Loop:
@@ -162,6 +163,7 @@ class _Loop:
 
     def _attract(self, drawn: int = 0) -> None:
         options = self.options
+        self.shown = partial(_of, self.reference)
         reference = torch.from_numpy(np.ascontiguousarray(self.reference))
         self.run.attraction = Attraction(reference, self.mu_water, options.strength, options.every, options.likeness, drawn)
 
@@ -171,14 +173,17 @@ class _Loop:
             return replace(state, steps=state.steps + 1)
         if self.reference is None:
             return state
-        reference = self.reference
-        kept = {"reference": reference, "repairs": np.array(self.repairs), "drawn": np.array(self.run.attraction.count)}
+        kept = {"reference": self.reference, "repairs": np.array(self.repairs), "drawn": np.array(self.run.attraction.count)}
         checkpoint = state.checkpoint and (lambda: {**state.checkpoint(), **kept})
         facts = {**state.facts, "weights": self.source}
-        return replace(state, checkpoint=checkpoint, facts=facts, others={"pseudo-reference": lambda: reference})
+        return replace(state, checkpoint=checkpoint, facts=facts, others={"pseudo-reference": self.shown})
 
     def _repaired_alone(self, state: State) -> State:
         """The repaired end of the run."""
         mu = self.repair(state.volume())
         facts = {**state.facts, "weights": self.source, "post_processing": "slices repaired at the end, for comparison only"}
         return State("repairing alone, for comparison only", state.steps + 1, state.steps + 1, lambda: mu, facts=facts)
+
+
+def _of(volume: np.ndarray) -> np.ndarray:
+    return volume

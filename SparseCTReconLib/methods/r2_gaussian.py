@@ -6,6 +6,7 @@ that volume, and then to the projections themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -23,6 +24,8 @@ from ..gaussians.training import CloudTraining, Measured, Rates
 from ..operators import projector
 from .base import Method, MethodOptions, State, option, require_more
 from .starting_volume import StartingVolume
+
+log = logging.getLogger("SparseCTReconLib.gaussians")
 
 STEPS_PER_STATE = 10
 
@@ -65,6 +68,7 @@ class R2Gaussian(Method):
         "Zha R, Lin TJ, Cai Y, Cao J, Zhang Y, Li H. R2-Gaussian: rectifying radiative Gaussian splatting for tomographic reconstruction. "
         "NeurIPS 2024. arXiv:2405.20693"
     )
+    devices = ("cpu", "cuda")
     Options = R2GaussianOptions
     presets = {
         "recommended": {},
@@ -74,7 +78,7 @@ class R2Gaussian(Method):
     memory_options = ("most", "gaussians")
 
     def run(self, scan, grid, options, device="cpu", resume=None):
-        yield from Run(scan, grid, options).states(resume)
+        yield from Run(scan, grid, options, device).states(resume)
 
 
 class Run:
@@ -82,7 +86,7 @@ class Run:
 
     Parameters
     ----------
-    scan, grid, options
+    scan, grid, options, device
         As `Method.run` takes them.
     mend : callable, optional
         What mends ADMM-TV's volume, see `StartingVolume`.
@@ -91,14 +95,16 @@ class Run:
     attraction: Attraction | None = None
     """What the Gaussians are drawn to beside the projections; may be set between states."""
 
-    def __init__(self, scan, grid, options: R2GaussianOptions, mend=None):
-        self.scan, self.grid, self.options = scan, grid, options
+    def __init__(self, scan, grid, options: R2GaussianOptions, device: str = "cpu", mend=None):
+        self.scan, self.grid, self.options, self.device = scan, grid, options, device
         self.start = StartingVolume(scan, grid, mend) if options.start == "admm-tv" else None
+        if device != "cpu":
+            log.info("%s runs on the cpu, the Gaussians on %s", "ADMM-TV" if self.start else "FDK", device)
         self.before = self.start.passes if self.start else 1
         self.fits = options.fit_steps // STEPS_PER_STATE if self.start else 0
         self.begins = self.before + self.fits
         self.steps = self.begins + -(-options.iterations // STEPS_PER_STATE)
-        self.control = DensityControl(grid, options.iterations, options.most) if options.most else None
+        self.control = DensityControl(grid, options.iterations, options.most, device) if options.most else None
         self.spent, self.spent_before = 0.0, 0.0
         self.step = 0
         """Of its states: those that are done; from `begins` on the Gaussians learn from the projections."""
@@ -112,7 +118,7 @@ class Run:
             yield from self._approach(resume)
         mu = begun["start"] if begun else self._started()
         make, rng = resembling if self.start else from_volume, np.random.default_rng(self.options.seed)
-        optimiser = CloudOptimiser(make(mu, self.grid, self.scan.mu_water, self.options.gaussians, rng))
+        optimiser = CloudOptimiser(make(mu, self.grid, self.scan.mu_water, self.options.gaussians, rng, self.device))
         if begun:
             optimiser.restore(begun)
             if self.control:
@@ -139,7 +145,7 @@ class Run:
 
     def _learn(self, training: CloudTraining, mu: np.ndarray) -> Iterator[State]:
         """States of the Gaussians, ten steps each."""
-        wanted = torch.from_numpy(np.ascontiguousarray(mu))
+        wanted, facts = torch.from_numpy(np.ascontiguousarray(mu)).to(self.device), {"gaussian_backend": training.backend}
         while self.step < self.steps:
             turn = self.step - self.before
             if turn < self.fits:
@@ -151,7 +157,7 @@ class Run:
             self.step += 1
             metrics = {"loss": float(np.mean(losses)), "gaussians": float(len(training.optimiser.cloud))}
             arrays = partial(self._arrays, training.optimiser, mu, self.step)
-            self.spent = (yield State(stage, self.step, self.steps, training.volume, metrics, arrays)) or 0.0
+            self.spent = (yield State(stage, self.step, self.steps, training.volume, metrics, arrays, facts=facts)) or 0.0
 
     def _arrays(self, optimiser: CloudOptimiser, mu: np.ndarray, step: int) -> dict[str, np.ndarray]:
         counted = self.control.arrays() if self.control else {}
@@ -193,6 +199,6 @@ class Run:
     def _training(self, optimiser: CloudOptimiser) -> CloudTraining:
         scan, options = self.scan, self.options
         tv_weight = options.smoothness and options.smoothness * total_variation_weight(projector(scan.geometry, self.grid))
-        projections = torch.from_numpy(np.ascontiguousarray(scan.projections))
-        measured = Measured(projections, measurement_weights(scan, self.grid), tv_weight)
+        projections, weights = torch.from_numpy(np.ascontiguousarray(scan.projections)), measurement_weights(scan, self.grid)
+        measured = Measured(projections.to(self.device), None if weights is None else weights.to(self.device), tv_weight)
         return CloudTraining(optimiser, scan.geometry, self.grid, measured, options.loss)
