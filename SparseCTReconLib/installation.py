@@ -31,7 +31,7 @@ EXTRAS = {
     "tinycudann": ("faster neural fields on NVIDIA GPUs", "see https://github.com/NVlabs/tiny-cuda-nn"),
     "gsplat": ("faster Gaussians on NVIDIA GPUs", "pip install gsplat"),
     "tigre": ("GPU projectors", "see https://github.com/CERN/TIGRE"),
-    "diffusers": ("repair by a diffusion model", "pip install diffusers peft"),
+    "diffusers": ("repair by a diffusion model", 'pip install "sparsectrecon[sd-turbo]"'),
     "TotalSegmentator": ("organs in a comparison", "pip install TotalSegmentator"),
     "lightning": ("training on many GPUs", "pip install lightning"),
 }
