@@ -80,7 +80,7 @@ class DensityControl:
             index = numbers[chosen]
             origins.append(torch.cat([index if work is _cloned else -torch.ones_like(index), -torch.ones_like(index)]))
         changed, origin = parts[0].joined(parts[1]).joined(parts[2]), torch.cat(origins)
-        kept = self._useful(changed)
+        kept = useful(changed, self.grid)
         return changed.chosen(kept), origin[kept]
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -100,15 +100,22 @@ class DensityControl:
         room = max(0, self.most - count)
         return pulled & (torch.cumsum(pulled, 0) <= room)
 
-    def _useful(self, cloud: Cloud) -> torch.Tensor:
-        """Which Gaussians have density and lie in the grid; where none does, FloatingPointError."""
-        low = -0.5 * torch.tensor(self.grid.spacing_mm)
-        low, high = (end.to(cloud.device) for end in (low, low + torch.from_numpy(np.asarray(self.grid.extent_mm, np.float32))))
-        inside = ((cloud.centres >= low) & (cloud.centres <= high)).all(dim=1)
-        useful = inside & (cloud.density() > FAINTEST * cloud.unit)
-        if not useful.any():
-            raise FloatingPointError("all Gaussians have lost their density or left the grid")
-        return useful
+
+def useful(cloud: Cloud, grid: Grid) -> torch.Tensor:
+    """Which Gaussians (n,) have density and lie in the grid.
+
+    Raises
+    ------
+    FloatingPointError
+        Where none does.
+    """
+    low = -0.5 * torch.tensor(grid.spacing_mm)
+    low, high = (end.to(cloud.device) for end in (low, low + torch.from_numpy(np.asarray(grid.extent_mm, np.float32))))
+    inside = ((cloud.centres >= low) & (cloud.centres <= high)).all(dim=1)
+    found = inside & (cloud.density() > FAINTEST * cloud.unit)
+    if not found.any():
+        raise FloatingPointError("all Gaussians have lost their density or left the grid")
+    return found
 
 
 def _cloned(cloud: Cloud, rng: np.random.Generator) -> Cloud:

@@ -17,7 +17,7 @@ import torch
 from ..classical.fdk import fdk
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields.attraction import Attraction
-from ..gaussians.density_control import DensityControl
+from ..gaussians.density_control import DensityControl, useful
 from ..gaussians.initialise import from_volume, resembling
 from ..gaussians.optimiser import CloudOptimiser
 from ..gaussians.training import CloudTraining, Measured, Rates
@@ -154,6 +154,7 @@ class Run:
                 stage, work, turn = "fitting Gaussians to the projections", partial(self._refine, training), turn - self.fits
                 self.spent_before = self.spent if turn == 0 else self.spent_before
             losses = [work(STEPS_PER_STATE * turn + number) for number in range(STEPS_PER_STATE)]
+            useful(training.optimiser.cloud, self.grid)
             self.step += 1
             metrics = {"loss": float(np.mean(losses)), "gaussians": float(len(training.optimiser.cloud))}
             arrays = partial(self._arrays, training.optimiser, mu, self.step)

@@ -8,6 +8,7 @@ from small_scans import psnr
 
 from SparseCTReconLib import methods, reconstruct
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.gaussians.training import CloudTraining
 from SparseCTReconLib.methods.reconstruct import prepare
 
 SHORT = {"gaussians": 300, "fit_steps": 20, "iterations": 20}
@@ -66,3 +67,19 @@ def test_more_gaussians_take_more_memory(tiny):
 def test_options_out_of_bounds_are_refused(options):
     with pytest.raises(InputError):
         methods.parse_options(methods.get("r2-gaussian"), options)
+
+
+def test_when_all_gaussians_die_the_volume_from_before_is_kept_and_it_is_said(tiny, monkeypatch):
+    step = CloudTraining.step
+
+    def dying(self, *arguments):
+        self.deaths = getattr(self, "deaths", 0) + 1
+        if self.deaths > 10:
+            self.optimiser.cloud.raw_density.fill_(-50.0)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(CloudTraining, "step", dying)
+    seen = []
+    volume = reconstruct(*tiny[:1], "r2-gaussian", tiny[1], progress=lambda state: seen.append(state.volume()), **SHORT)
+    assert "all Gaussians have lost their density" in volume.attributes["SparseCTRecon.warnings"]
+    assert np.isfinite(volume.array).all() and volume.array.max() > -900
