@@ -30,7 +30,7 @@ CROP = 64
 STRUCTURE = 0.5
 WARM_UP, GRADIENT_NORM, AVERAGING = 100, 0.5, 0.999
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
-UNTOLD = 0.1
+UNTOLD = 0.3
 """Of the slices, those of which neither the organ nor the X-rays are told, so that the network can do without."""
 
 
@@ -192,8 +192,17 @@ class SliceTraining:
         around = np.clip(np.arange(z - REACH, z + REACH + 1), 0, nz - 1)
         flip, turns = 1 - 2 * int(rng.integers(2)), int(rng.integers(4))
         slab, truth = (np.rot90(part[..., ::flip], turns, (-2, -1)) for part in (stack[around][:, *at], pair.truth[z][at]))
-        told = (torch.zeros_like(self.xrays[index]), "") if rng.random() < UNTOLD else (self.xrays[index], pair.organ)
-        return slab.astype(np.float32), truth.astype(np.float32), told[0], (z + 0.5) / nz, told[1]
+        xrays, organ = self._told(index, rng)
+        return slab.astype(np.float32), truth.astype(np.float32), xrays, (z + 0.5) / nz, organ
+
+    def _told(self, index: int, rng: np.random.Generator) -> tuple[torch.Tensor, str]:
+        """The X-rays of a pair, mirrored and in either order, as slices are mirrored and turned, and its organ; or nothing."""
+        xrays = self.xrays[index]
+        if rng.random() < UNTOLD:
+            return torch.zeros_like(xrays), ""
+        mirrored, swapped = rng.random(2) < 0.5
+        xrays = xrays.flip(2) if mirrored else xrays
+        return xrays.flip(0) if swapped else xrays, self.pairs[index].organ
 
     def save_state(self, path) -> None:
         """Write what `restore_state` goes on from."""
