@@ -1,0 +1,227 @@
+"""DiCE, the network of DeepSparse: a volume from a few views in one pass (Lin et al., IEEE TMI 2026, section 3).
+
+    maps_s    = encoder(views)                                        features of every view on scales s = 1 .. 4          (2D)
+    F_s       = max over views of maps_s, where a cell's shadow falls                                                      (3D, cells^3)
+    G_s       = decoder_s([quantise_s(F_s), G_(s+1)])                 from the coarsest scale to the finest                (eq. 3, 4)
+    mu(x)     = points([max over views of maps_s(x) for all s, G_1(x)])                                                    (eq. 5 to 7)
+
+From few views F_s is poor. A network that denoises mends it after its quantisation, and has learnt that from many views (eq. 11, 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..errors import InputError
+from ..grid import Grid
+from ..scan import Scan
+from .dice_configuration import COMPACT, RELEASE_STRETCH, Configuration
+from .dice_layers import Encoder, PointDecoder, Stack
+from .dice_views import Box, Looks, largest, looks, shadows, within
+from .vector_quantiser import VectorQuantiser
+
+IMAGES_AT_ONCE = 8
+POINTS_AT_ONCE = 1 << 16
+
+
+class Features(NamedTuple):
+    """What is known of b scans before a point is asked for.
+
+    Parameters
+    ----------
+    maps : list of list of Tensor (views, c, v, u)
+        Of each scan, of each scale.
+    matrices : list of Tensor (views, 3, 4)
+    volume : Tensor (b, c, z, y, x)
+    quantisation, denoising : Tensor
+        Losses; 0 where there is none.
+    """
+
+    maps: list[list[torch.Tensor]]
+    matrices: list[torch.Tensor]
+    volume: torch.Tensor
+    quantisation: torch.Tensor
+    denoising: torch.Tensor
+
+
+class Prediction(NamedTuple):
+    """Values (b, n) in units of `Configuration.top`, and the losses that come with them."""
+
+    values: torch.Tensor
+    quantisation: torch.Tensor
+    denoising: torch.Tensor
+
+
+class DiCE(nn.Module):
+    """The network; `forward` is for training, `reconstruct` for use."""
+
+    def __init__(self, configuration: Configuration = COMPACT):
+        super().__init__()
+        self.configuration = configuration
+        widths, out = configuration.widths, configuration.decoder
+        self.encoder = Encoder(widths)
+        self.quantisers = nn.ModuleList(VectorQuantiser(width, configuration.codes) for width in widths)
+        coarser = [out] * (len(widths) - 1) + [0]
+        self.decoders = nn.ModuleList(Stack(width + more, out) for width, more in zip(widths, coarser))
+        self.denoisers = nn.ModuleList(Stack(width, width) for width in widths if configuration.denoising)
+        self.points = PointDecoder(sum(widths) + out, configuration.points, configuration.plain_output)
+        cells = Box((0, 0, 0), (2, 2, 2)).cells(configuration.cells, corners=configuration.release)
+        self.register_buffer("cells", cells, persistent=False)
+        self.frozen = False
+
+    @property
+    def multiple(self) -> int:
+        """Of which an image's rows and columns must be multiples."""
+        return 2 ** (len(self.configuration.widths) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.cells.device
+
+    def freeze(self) -> DiCE:
+        """Encoder and codebooks stay as they are from now on, their statistics too."""
+        self.frozen = True
+        for part in (self.encoder, self.quantisers):
+            part.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> DiCE:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+            self.quantisers.eval()
+        return self
+
+    def looks(self, scan: Scan, box: Box) -> Looks:
+        """A scan as this network is to see it."""
+        return looks(scan, box, self.configuration.path_mm(box.edges_mm), self.multiple)
+
+    def forward(self, seen: list[Looks], points: torch.Tensor, few: list[int] | None = None) -> Prediction:
+        """Values at points (b, n, 3) of b scans' boxes.
+
+        Parameters
+        ----------
+        seen : list of Looks
+            Images of one size.
+        points : Tensor (b, n, 3)
+        few : list of int, optional
+            Of each scan's views, how many of the first stand for what a user would have; the others are there for training alone. Points
+            are shown the few. The volume comes of all views, or, where the network denoises, of the few, mended towards that of all.
+        """
+        features = self.features(seen, few)
+        return Prediction(self.decode(features, points), features.quantisation, features.denoising)
+
+    def features(self, seen: list[Looks], few: list[int] | None = None) -> Features:
+        """What `decode` needs, see `forward`."""
+        counts = [len(look.images) for look in seen]
+        if few and not all(1 <= some <= count for some, count in zip(few, counts, strict=True)):
+            raise InputError(f"{few} of {counts} views: give at least one and no more than there are", "view-count")
+        images = self._encoded(torch.cat([look.images for look in seen]))
+        maps = [list(scales) for scales in zip(*(scale.split(counts) for scale in images))]
+        matrices = [look.matrices for look in seen]
+        volume, quantisation, denoising = self._volume(maps, [shadows(matrix, self.cells) for matrix in matrices], few)
+        if few:
+            maps = [[scale[:some] for scale in scales] for scales, some in zip(maps, few)]
+            matrices = [matrix[:some] for matrix, some in zip(matrices, few)]
+        return Features(maps, matrices, volume, quantisation, denoising)
+
+    def decode(self, features: Features, points: torch.Tensor) -> torch.Tensor:
+        """Values (b, n) at points (b, n, 3)."""
+        release = self.configuration.release
+        if release:
+            points = points * RELEASE_STRETCH
+        pixels = []
+        for maps, matrices, asked in zip(features.maps, features.matrices, points):
+            at = shadows(matrices, asked)
+            pixels.append(torch.cat([largest(scale, at, release) for scale in maps]))
+        return self.points(torch.cat([torch.stack(pixels), within(features.volume, points, release)], dim=1))
+
+    def _encoded(self, images: torch.Tensor) -> list[torch.Tensor]:
+        if images.shape[-1] % self.multiple or images.shape[-2] % self.multiple:
+            raise InputError(f"images of {tuple(images.shape[-2:])} pixels: give multiples of {self.multiple}", "bad-geometry")
+        if self.encoder.training or (torch.is_grad_enabled() and not self.frozen):
+            return self.encoder(images)
+        return [torch.cat(parts) for parts in zip(*(self.encoder(some) for some in images.split(IMAGES_AT_ONCE)))]
+
+    def _volume(self, maps, at, few) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """G_1 of b scans, and the losses of quantisation and of denoising, means over the scales."""
+        out, quantisation, denoising = None, [], []
+        for scale in reversed(range(len(self.quantisers))):
+            quantise = self.quantisers[scale]
+            whole = self._back_projected(maps, at, scale)
+            x, loss = quantise(whole)
+            if self.denoisers:
+                target = x.detach()
+                if few:
+                    x, loss = quantise(self._back_projected(maps, at, scale, few))
+                x = self.denoisers[scale](x)
+                denoising.append(functional.l1_loss(x, target) if few else x.new_zeros(()))
+            quantisation.append(loss)
+            out = self.decoders[scale](x if out is None else torch.cat([x, out], dim=1))
+        losses = (torch.stack(found).mean() if found else out.new_zeros(()) for found in (quantisation, denoising))
+        return out, *losses
+
+    def _back_projected(self, maps, at, scale: int, few: list[int] | None = None) -> torch.Tensor:
+        """F_s (b, c, z, y, x) of b scans, from all their views or the first few."""
+        count, corners = self.configuration.cells, self.configuration.release
+        few = few or [len(places) for places in at]
+        found = [largest(scales[scale][:some], places[:some], corners) for scales, places, some in zip(maps, at, few)]
+        return torch.stack(found).unflatten(2, (count,) * 3)
+
+
+def begin(configuration: Configuration, seed: int = 0) -> DiCE:
+    """A network with random weights of its own seed; the caller's random numbers go on undisturbed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DiCE(configuration)
+
+
+def with_denoising(network: DiCE, denoising: bool, seed: int = 0) -> DiCE:
+    """A network with all of another's weights, with new denoise layers or without any."""
+    if network.configuration.denoising == denoising:
+        return network
+    other = begin(replace(network.configuration, denoising=denoising), seed).to(network.device)
+    other.load_state_dict(network.state_dict(), strict=False)
+    return other.train(network.training)
+
+
+@torch.no_grad()
+def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, at_once: int = POINTS_AT_ONCE) -> np.ndarray:
+    """Attenuation in 1/mm [z, y, x] on a grid, never negative.
+
+    Parameters
+    ----------
+    network : DiCE
+        It is left in evaluation mode.
+    scan : Scan
+        Any number of views.
+    grid : Grid
+    box : Box, optional
+        What the low-resolution cells divide; `Box.of` the scan's geometry if None. Beyond it their outermost ones go on.
+    at_once : int
+        Voxels that are decoded at one time, which bounds the memory.
+    """
+    network.eval()
+    box = box or Box.of(scan.geometry)
+    features = network.features([network.looks(scan, box).to(network.device)])
+    out = np.empty(int(np.prod(grid.shape)), np.float32)
+    for first, points in _points(grid, box, network.device, at_once):
+        out[first : first + len(points)] = network.decode(features, points[None])[0].float().cpu().numpy()
+    unit = np.float32(network.configuration.top * scan.mu_water)
+    return np.maximum(out, 0).reshape(grid.shape) * unit
+
+
+def _points(grid: Grid, box: Box, device: torch.device, at_once: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Coordinates (n, 3) in the box of a grid's voxels, in the order of its array, with the number of the first."""
+    (nx, ny, nz), matrix = grid.size, box.voxels(grid).to(device)
+    for first in range(0, nx * ny * nz, at_once):
+        voxel = torch.arange(first, min(first + at_once, nx * ny * nz), device=device)
+        index = (voxel % nx, voxel // nx % ny, voxel // (nx * ny))
+        yield first, sum(n[:, None].float() * column for n, column in zip(index, matrix.T)) + matrix[:, 3]
