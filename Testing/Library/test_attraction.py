@@ -187,10 +187,24 @@ def test_outside_the_object_s_hull_a_field_is_not_drawn():
     assert not np.array_equal(volumes[2], volumes[0])
 
 
-def test_a_cloud_that_is_the_reference_already_is_not_drawn_anywhere():
+def test_a_field_that_is_the_reference_with_what_it_is_added_to_is_not_drawn():
+    """A fresh field adds nothing yet."""
+    base = small_ball(cubic())[0].volume(cubic())
+    alone, drawn, elsewhere = (
+        field_after(1, of, base)[0].field.weights()
+        for of in (None, drawn_to(base, 20.0, likeness="l1"), drawn_to(0 * base, 20.0, likeness="l1"))
+    )
+    torch.testing.assert_close(drawn, alone)
+    assert not all(torch.allclose(elsewhere[name], weights) for name, weights in alone.items())
+
+
+@pytest.mark.parametrize("edge", [6, EDGE])
+def test_a_cloud_that_is_the_reference_already_is_not_drawn_wherever_the_box_lies(edge, monkeypatch):
+    monkeypatch.setattr(attraction_file, "EDGE", edge)
     training = cloud_training(cloud())
     training.attraction = drawn_to(training.volume())
-    leaves = training.optimiser.leaves()
-    loss = training._attracted(leaves.gaussians(), np.random.default_rng(0))
-    gradients = torch.autograd.grad(loss, leaves.parameters().values())
-    assert float(loss.detach()) == pytest.approx(0, abs=1e-5) and max(float(g.abs().max()) for g in gradients) < 1e-4
+    for seed in range(4):
+        leaves = training.optimiser.leaves()
+        loss = training._attracted(leaves.gaussians(), np.random.default_rng(seed))
+        gradients = torch.autograd.grad(loss, leaves.parameters().values())
+        assert float(loss.detach()) == pytest.approx(0, abs=1e-5) and max(float(g.abs().max()) for g in gradients) < 1e-4
