@@ -24,11 +24,13 @@ from ..grid import Grid
 from ..scan import Scan
 from .dice_configuration import COMPACT, RELEASE_STRETCH, Configuration
 from .dice_layers import Encoder, PointDecoder, Stack
-from .dice_views import Box, Looks, largest, looks, shadows, within
+from .dice_views import Box, Looks, looks, shadows, within
+from .largest import largest
 from .vector_quantiser import VectorQuantiser
 
 IMAGES_AT_ONCE = 8
-POINTS_AT_ONCE = 1 << 16
+POINTS_AT_ONCE = {"cpu": 1 << 13, "cuda": 1 << 18}
+"""As many as make the most of a CPU's caches or of a GPU's cores."""
 
 
 class Features(NamedTuple):
@@ -109,7 +111,6 @@ class DiCE(nn.Module):
         Parameters
         ----------
         seen : list of Looks
-            Images of one size.
         points : Tensor (b, n, 3)
         few : list of int, optional
             Of each scan's views, how many of the first stand for what a user would have; the others are there for training alone. Points
@@ -123,8 +124,11 @@ class DiCE(nn.Module):
         counts = [len(look.images) for look in seen]
         if few and not all(1 <= some <= count for some, count in zip(few, counts, strict=True)):
             raise InputError(f"{few} of {counts} views: give at least one and no more than there are", "view-count")
-        images = self._encoded(torch.cat([look.images for look in seen]))
-        maps = [list(scales) for scales in zip(*(scale.split(counts) for scale in images))]
+        if len({look.images.shape[1:] for look in seen}) == 1:
+            images = self._encoded(torch.cat([look.images for look in seen]))
+            maps = [list(scales) for scales in zip(*(scale.split(counts) for scale in images))]
+        else:
+            maps = [self._encoded(look.images) for look in seen]
         matrices = [look.matrices for look in seen]
         volume, quantisation, denoising = self._volume(maps, [shadows(matrix, self.cells) for matrix in matrices], few)
         if few:
@@ -147,8 +151,10 @@ class DiCE(nn.Module):
         if images.shape[-1] % self.multiple or images.shape[-2] % self.multiple:
             raise InputError(f"images of {tuple(images.shape[-2:])} pixels: give multiples of {self.multiple}", "bad-geometry")
         if self.encoder.training or (torch.is_grad_enabled() and not self.frozen):
-            return self.encoder(images)
-        return [torch.cat(parts) for parts in zip(*(self.encoder(some) for some in images.split(IMAGES_AT_ONCE)))]
+            maps = self.encoder(images)
+        else:
+            maps = [torch.cat(parts) for parts in zip(*(self.encoder(some) for some in images.split(IMAGES_AT_ONCE)))]
+        return [scale.contiguous(memory_format=torch.channels_last) for scale in maps]
 
     def _volume(self, maps, at, few) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """G_1 of b scans, and the losses of quantisation and of denoising, means over the scales."""
@@ -193,7 +199,7 @@ def with_denoising(network: DiCE, denoising: bool, seed: int = 0) -> DiCE:
 
 
 @torch.no_grad()
-def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, at_once: int = POINTS_AT_ONCE) -> np.ndarray:
+def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, at_once: int | None = None) -> np.ndarray:
     """Attenuation in 1/mm [z, y, x] on a grid, never negative.
 
     Parameters
@@ -205,11 +211,11 @@ def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, a
     grid : Grid
     box : Box, optional
         What the low-resolution cells divide; `Box.of` the scan's geometry if None. Beyond it their outermost ones go on.
-    at_once : int
-        Voxels that are decoded at one time, which bounds the memory.
+    at_once : int, optional
+        Voxels that are decoded at one time, which bounds the memory; `POINTS_AT_ONCE` if None.
     """
     network.eval()
-    box = box or Box.of(scan.geometry)
+    box, at_once = box or Box.of(scan.geometry), at_once or POINTS_AT_ONCE[network.device.type]
     features = network.features([network.looks(scan, box).to(network.device)])
     out = np.empty(int(np.prod(grid.shape)), np.float32)
     for first, points in _points(grid, box, network.device, at_once):

@@ -20,9 +20,6 @@ from ..scan import Scan
 OUTSIDE = 9.0
 """Where what casts no shadow on the detector is put, far beyond its edges at -1 and 1."""
 
-VIEWS_AT_ONCE = 4
-"""Whose features are held at one time where nothing is to learn from them."""
-
 
 @dataclass(frozen=True)
 class Box:
@@ -153,30 +150,6 @@ def shadows(matrices: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return torch.where(depth[..., None] > 1e-6, at, OUTSIDE).clamp(-OUTSIDE, OUTSIDE)
 
 
-def largest(maps: torch.Tensor, at: torch.Tensor, corners: bool = False) -> torch.Tensor:
-    """The largest over the views of what each shows of points, bilinear; a view that does not see a point shows 0.
-
-    Parameters
-    ----------
-    maps : Tensor (views, c, v, u)
-    at : Tensor (views, n, 2)
-        As `shadows` gives them.
-    corners : bool
-        -1 and 1 are the centres of the outer pixels in the place of their edges.
-
-    Returns
-    -------
-    Tensor (c, n)
-    """
-    step, best = len(maps) if maps.requires_grad else VIEWS_AT_ONCE, None
-    for first in range(0, len(maps), step):
-        some = slice(first, first + step)
-        shown = functional.grid_sample(maps[some].float(), at[some, None], align_corners=corners)
-        shown = shown[:, :, 0].max(dim=0).values
-        best = shown if best is None else torch.maximum(best, shown)
-    return best
-
-
 def within(volumes: torch.Tensor, points: torch.Tensor, corners: bool = False) -> torch.Tensor:
-    """What volumes (b, c, z, y, x) over the box show at points (b, n, 3) of it, trilinear: (b, c, n); `corners` as in `largest`."""
+    """What volumes (b, c, z, y, x) over the box show at points (b, n, 3) of it, trilinear: (b, c, n); `corners` as in `largest.largest`."""
     return functional.grid_sample(volumes.float(), points[:, :, None, None], padding_mode="border", align_corners=corners)[..., 0, 0]

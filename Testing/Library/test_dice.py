@@ -211,6 +211,17 @@ def test_scans_of_a_batch_do_not_see_each_other():
         torch.testing.assert_close(made([seen[n]], points[n : n + 1], [(2, 4)[n]]).values, together[n : n + 1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("learning", [False, True])
+def test_images_of_a_batch_may_differ_in_size(learning):
+    made, scans = network(), [random_scan(orbit(detector_shape=shape), seed=n) for n, shape in enumerate([(12, 16), (8, 20)])]
+    points = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (2, 9, 3))).float()
+    seen = [made.looks(scan, Box.of(scan.geometry)) for scan in scans]
+    with torch.set_grad_enabled(learning):
+        together = made(seen, points).values
+        for n in range(2):
+            torch.testing.assert_close(made([seen[n]], points[n : n + 1]).values, together[n : n + 1], rtol=1e-4, atol=1e-6)
+
+
 # --- what learns -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from small_scanners import helical, irregular, turned_in_plane, upside_down
 
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
-from SparseCTReconLib.networks.dice_views import OUTSIDE, Box, largest, looks, shadow_matrices, shadows, upright, within
+from SparseCTReconLib.networks.dice_views import OUTSIDE, Box, looks, shadow_matrices, shadows, upright, within
+from SparseCTReconLib.networks.largest import by_torch, largest
 from SparseCTReconLib.scan import Scan
 
 BOX = Box((3.0, -5.0, 8.0), (40.0, 50.0, 60.0))
@@ -173,9 +174,35 @@ def test_features_are_back_projected_as_a_loop_over_views_and_points_has_it(name
             for channel in range(2):
                 value = bilinear(maps[view, channel].detach().numpy(), 2 * u / (nu * du), 2 * v / (nv * dv))
                 wanted[channel, n] = max(wanted[channel, n], value)
-    found = largest(maps, shadows(shadow_matrices(geometry, box, geometry.detector_shape), points))
-    np.testing.assert_allclose(found.detach(), wanted, atol=1e-4)
-    assert found.requires_grad == learning
+    at = shadows(shadow_matrices(geometry, box, geometry.detector_shape), points)
+    for look_up in (largest, by_torch):
+        found = look_up(maps, at)
+        np.testing.assert_allclose(found.detach(), wanted, atol=1e-4)
+        assert found.requires_grad == learning
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("channels, last", [(1, False), (5, True), (19, True)])
+def test_values_and_gradients_of_the_kernel_are_torchs(corners, channels, last):
+    random = np.random.default_rng(channels)
+    maps = torch.from_numpy(random.normal(size=(6, channels, 7, 9))).float()
+    maps = maps.contiguous(memory_format=torch.channels_last) if last else maps
+    at = torch.from_numpy(random.uniform(-1.4, 1.4, (6, 300, 2))).float()
+    at[2, :40], at[:, 50] = OUTSIDE, OUTSIDE
+    weights, found = torch.from_numpy(random.normal(size=(channels, 300))).float(), []
+    for look_up in (largest, by_torch):
+        given = maps.detach().requires_grad_()
+        out = look_up(given, at, corners)
+        (out * weights).sum().backward()
+        found.append((out.detach(), given.grad))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(largest(maps, at, corners), found[0][0])
+
+
+def test_a_value_that_is_no_number_is_not_hidden():
+    maps = torch.full((1, 3, 4, 4), torch.nan)
+    assert largest(maps, torch.zeros(1, 2, 2)).isnan().all()
 
 
 def test_the_gradient_goes_to_the_view_that_shows_most_and_to_no_other():
