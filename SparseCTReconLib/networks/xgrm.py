@@ -1,0 +1,228 @@
+"""X-GRM: a volume of a few X-rays in one pass through two transformers (Liu et al. 2025, section 3).
+
+    F_i      = encoder(X-ray i)                                             tokens of each view's patches              (eq. 2)
+    G        = fusion of ModLN(F_i, rays of i), all to all                                                            (eq. 3, 4)
+    f(x)     = max over the views that see x of G_i, bilinear where x casts its shadow                                 (eq. 6)
+    Gaussian = mlp(f(x)): opacity, scales, rotation; the opacities are the volume                                      (eq. 7, 8)
+
+The paper's maps have one token for each patch. Those of the compact size are finer: a token gives several columns and rows of them, and
+two convolutions add what the X-ray shows there, since 16 x 16 pixels do not fit into one of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError
+from ..grid import Grid
+from . import voxel_gaussians
+from .dice_views import Box, shadows
+from .posed_views import ModLN, PosedViews
+from .vision_transformer import Transformer, ViewEncoder
+
+GAUSSIANS, VOXELS = "gaussians", "voxels"
+HEADS = {GAUSSIANS: voxel_gaussians.NUMBERS, VOXELS: 1}
+"""What a voxel is decoded to, and its numbers: a Gaussian, or its attenuation alone (the paper's ablation)."""
+
+EMPTY = -2.0
+"""Its softplus is the attenuation, in that of water, of which a network that has learnt nothing sees everything full: .13."""
+
+HELD = {"cpu": 1 << 24, "cuda": 1 << 28}
+"""Numbers that are looked up in maps at one time."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large an X-GRM is.
+
+    Parameters
+    ----------
+    edge, patch : int
+        Pixels along the longer edge of a view, and along the edges of a patch.
+    width, heads : int
+        Channels of a token, and parts that attention is split into.
+    encoder, fusion : int
+        Blocks of the two transformers.
+    features : int
+        Channels of the maps in which voxels are looked up.
+    finer : int
+        Rows and columns of the maps for each patch.
+    octaves : int
+        Of sines and cosines by which the mlp is told where a voxel lies; 0 as in the paper.
+    hidden : int
+        Width of the mlp.
+    head : str
+        One of `HEADS`.
+    """
+
+    edge: int
+    patch: int
+    width: int
+    heads: int
+    encoder: int
+    fusion: int
+    features: int
+    finer: int = 1
+    octaves: int = 0
+    hidden: int = 256
+    head: str = GAUSSIANS
+
+    def __post_init__(self):
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "head"}
+        for name, number in numbers.items():
+            if not isinstance(number, int) or number < (name not in ("octaves", "encoder", "fusion")):
+                raise InputError(f"{name} {number!r} of an X-GRM: give a whole number, 1 or more", "bad-option")
+        if self.edge % self.patch or self.width % self.heads or self.head not in HEADS:
+            raise InputError(
+                f"an X-GRM with {self.edge} pixels in patches of {self.patch}, {self.width} channels in {self.heads} heads and the head "
+                f"{self.head!r}: give multiples, and one of {', '.join(HEADS)}",
+                "bad-option",
+            )
+
+    @classmethod
+    def from_card(cls, values) -> Size:
+        """That of a card, whose values `asdict` gave.
+
+        Raises
+        ------
+        InputError
+            Where something is missing, unknown or no size.
+        """
+        try:
+            return cls(**values)
+        except (TypeError, InputError) as error:
+            raise InputError(f"the card's size is none of X-GRM's ({error})", "bad-weights") from None
+
+
+BASE = Size(edge=256, patch=16, width=768, heads=12, encoder=12, fusion=12, features=768)
+"""The paper's: two ViT-B. Its text has 16 blocks in the second one in one place, and 12 in another."""
+
+COMPACT = Size(edge=128, patch=16, width=256, heads=8, encoder=4, fusion=6, features=48, finer=8, octaves=4, hidden=64)
+"""What trains on a CPU."""
+
+SIZES = {"base": BASE, "compact": COMPACT}
+
+
+class Maps(NamedTuple):
+    """What is known of a scan before a voxel is asked for.
+
+    Parameters
+    ----------
+    features : Tensor (views, c, rows, columns)
+    matrices : Tensor (views, 3, 4)
+        As in `PosedViews`.
+    """
+
+    features: torch.Tensor
+    matrices: torch.Tensor
+
+
+class XGRM(nn.Module):
+    """The network; `forward` is for training, `xgrm_result.reconstruct` for use."""
+
+    def __init__(self, size: Size = COMPACT):
+        super().__init__()
+        self.size = size
+        self.encoder = ViewEncoder(size.edge, size.patch, size.width, size.encoder, size.heads)
+        self.told = ModLN(size.width)
+        self.fusion = Transformer(size.width, size.fusion, size.heads)
+        self.spread = nn.Linear(size.width, size.features * size.finer**2)
+        self.detail = _detail(size.features) if size.finer > 1 else None
+        inputs = size.features + 6 * size.octaves
+        layers = (nn.Linear(inputs, size.hidden), nn.SiLU(), nn.Linear(size.hidden, size.hidden), nn.SiLU())
+        self.decoder = nn.Sequential(*layers)
+        self.last = nn.Linear(size.hidden, HEADS[size.head])
+        nn.init.normal_(self.last.weight, std=0.02)
+        nn.init.zeros_(self.last.bias)
+        with torch.no_grad():
+            self.last.bias[0] = EMPTY
+
+    @property
+    def device(self) -> torch.device:
+        return self.last.weight.device
+
+    def spare_memory(self, sparing: bool = True) -> XGRM:
+        """From now on what lies between blocks alone is kept for the gradients, and the rest made anew (gradient checkpointing)."""
+        self.encoder.transformer.sparing = self.fusion.sparing = sparing
+        return self
+
+    def forward(self, views: PosedViews, box: Box, grid: Grid) -> torch.Tensor:
+        """What each voxel of a grid is decoded to, (n, numbers of the head), in the order of an array [z, y, x]."""
+        maps = self.look(views)
+        return torch.cat([raw for _, raw in self.decode(maps, box, grid)])
+
+    def look(self, views: PosedViews) -> Maps:
+        """The maps of a scan's views, each with what it has learnt from the others; their order does not matter."""
+        tokens = self.told(self.encoder(views.images), views.rays)
+        n, h, w, _ = tokens.shape
+        fused = self.fusion(tokens.reshape(1, n * h * w, -1)).view(n, h, w, -1)
+        maps = functional.pixel_shuffle(self.spread(fused).permute(0, 3, 1, 2), self.size.finer)
+        if self.detail is not None:
+            images = functional.interpolate(views.images, maps.shape[2:], mode="bilinear", antialias=True)
+            maps = maps + self.detail(images)
+        return Maps(maps.float(), views.matrices)
+
+    def decode(self, maps: Maps, box: Box, grid: Grid) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the first voxel and the numbers (n, numbers of the head) of some voxels at a time, through all of a grid."""
+        at_once = max(1, HELD[self.device.type] // (len(maps.features) * self.size.features))
+        matrix, count = box.voxels(grid).to(self.device), int(np.prod(grid.size))
+        sparing = self.fusion.sparing and torch.is_grad_enabled()
+        for start in range(0, count, at_once):
+            index = voxel_gaussians.voxels(grid, start, min(start + at_once, count), self.device)
+            points = (index[:, None] * matrix[:, :3]).sum(dim=2) + matrix[:, 3]
+            yield start, (checkpoint(self.at, maps, points, use_reentrant=False) if sparing else self.at(maps, points))
+
+    def at(self, maps: Maps, points: torch.Tensor) -> torch.Tensor:
+        """Numbers (n, numbers of the head) at points (n, 3) of the box, in single precision."""
+        known = looked_up(maps.features, shadows(maps.matrices, points))
+        if self.size.octaves:
+            turns = points[:, :, None] * (torch.pi / 2 * 2.0 ** torch.arange(self.size.octaves, device=points.device))
+            known = torch.cat([known, turns.sin().flatten(1), turns.cos().flatten(1)], dim=1)
+        hidden = self.decoder(known)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.last(hidden.float())
+
+
+def looked_up(maps: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """The largest over the views of what each shows of points, bilinear.
+
+    A view whose detector a point's shadow misses does not count: it knows nothing of the point. What no view sees is 0.
+
+    Parameters
+    ----------
+    maps : Tensor (views, c, rows, columns)
+    at : Tensor (views, n, 2)
+        As `dice_views.shadows` gives them.
+
+    Returns
+    -------
+    Tensor (n, c)
+    """
+    seen = (at.abs() <= 1).all(dim=2)
+    shown = functional.grid_sample(maps, at[:, None], padding_mode="border", align_corners=False)[:, :, 0]
+    largest = shown.masked_fill(~seen[:, None], -torch.inf).amax(dim=0)
+    return torch.where(seen.any(dim=0), largest, 0).T
+
+
+def _detail(features: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, features, 3, padding=1), nn.SiLU(), nn.Conv2d(features, features, 3, padding=1))
+
+
+def begin(size: Size = COMPACT, seed: int = 0) -> XGRM:
+    """A network with random weights of its own seed; the caller's random numbers go on undisturbed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return XGRM(size)
+
+
+def card_of(size: Size) -> dict:
+    """JSON values."""
+    return asdict(size)
