@@ -52,8 +52,11 @@ def make_pair(cts: list[Volume], seed: int) -> Pair:
     return _reconstructed(*body(cts, SIZES, rng)[1:], rng, seed)
 
 
-def body(cts: list[Volume], sizes: tuple[int, ...], rng: np.random.Generator) -> tuple[int, np.ndarray, float]:
-    """Which of the CTs a random piece is of, the piece in HU on twice as many voxels, cubed, as one of `sizes`, and its edge in mm.
+def body(
+    cts: list[Volume], sizes: tuple[int, ...], rng: np.random.Generator, fields_mm: tuple[float, float] = FIELDS_MM
+) -> tuple[int, np.ndarray, float]:
+    """Which of the CTs a random piece is of, the piece in HU on twice as many voxels, cubed, as one of `sizes`, and its edge in mm, which
+    is within `fields_mm`.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def body(cts: list[Volume], sizes: tuple[int, ...], rng: np.random.Generator) ->
     """
     for _ in range(TRIES):
         voxels, chosen = int(rng.choice(sizes)), int(rng.integers(len(cts)))
-        field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(cts[chosen].grid.extent_mm), *FIELDS_MM))
+        field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(cts[chosen].grid.extent_mm), *fields_mm))
         values = _in_cylinder(tone(piece(cts[chosen], 2 * voxels, field_mm, rng), rng))
         if (values > -500).mean() > LEAST_BODY:
             return chosen, values, field_mm

@@ -1,0 +1,156 @@
+"""Examples that feed-forward networks learn from: a CT, changed at random, and a scan of it, made when it is asked for.
+
+The CT is turned, mirrored, stretched and its tone changed (`pairs`); machine, arc, views, dose and the detector's place are drawn too. As
+in X-GRM a few views are picked evenly from many. Everything follows from the seed and the number of the example, whichever process makes
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import Geometry
+from ..grid import Grid, Volume
+from ..scan import Scan
+from ..simulate import simulate
+from .pairs import body, grids, in_voxels, machine
+from .prepared import PreparedCT
+
+ANY_FIELD = (0.0, np.inf)
+OFFSET = 0.02
+"""Of the detector's edge, by which it may be out of place along each of them."""
+
+AHEAD = 2
+"""Examples that each worker makes before they are asked for."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scan and its truth.
+
+    Parameters
+    ----------
+    scan : Scan
+        The views that a network is shown.
+    grid : Grid
+        Voxels of the truth.
+    truth : array [z, y, x]
+        Attenuation relative to water, float16.
+    """
+
+    scan: Scan
+    grid: Grid
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn for each example.
+
+    Parameters
+    ----------
+    voxels : tuple of int
+        Along each axis of the truth; one of these.
+    views : tuple of int
+        The fewest and the most.
+    of : int
+        Views of the whole scan that they are picked from.
+    photons : tuple of float
+        The fewest and the most of a pixel, evenly on a logarithmic scale.
+    half : float
+        Share of the scans over 180 degrees; the others go full circle.
+    """
+
+    voxels: tuple[int, ...] = (64,)
+    views: tuple[int, int] = (6, 10)
+    of: int = 50
+    photons: tuple[float, float] = (2e4, 3e5)
+    half: float = 0.5
+
+    def __post_init__(self):
+        for name in ("voxels", "views", "photons"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        (few, many), (dim, bright) = self.views, self.photons
+        if not self.voxels or min(self.voxels) < 8:
+            raise InputError(f"volumes of {self.voxels} voxels along each axis: give 8 or more", "bad-option")
+        if not 1 <= few <= many <= self.of:
+            raise InputError(f"{few} to {many} of {self.of} views: give the fewest, the most, and no fewer of which", "bad-option")
+        if not 1 <= dim <= bright < np.inf or not 0 <= self.half <= 1:
+            raise InputError(
+                f"{dim:g} to {bright:g} photons, a share {self.half} of half circles: give 1 or more, and 0 to 1", "bad-option"
+            )
+
+    def geometry(self, fine: int, field_mm: float, rng: np.random.Generator) -> Geometry:
+        """A random machine's views of a field, with `fine` pixels along an edge of the detector."""
+        made = machine(fine, field_mm, rng)
+        half = rng.random() < self.half
+        made["arc_rad"] = np.pi if half else 2 * np.pi
+        made["offset_mm"] = tuple(OFFSET * fine * made["pixel_mm"][0] * rng.uniform(-1, 1, 2))
+        count = int(rng.integers(self.views[0], self.views[1] + 1))
+        return Geometry.circular(self.of, **made)[picked(count, self.of, half, rng)]
+
+    def card(self) -> dict:
+        """JSON values."""
+        return asdict(self)
+
+
+def picked(count: int, of: int, half: bool, rng: np.random.Generator) -> np.ndarray:
+    """Which of a scan's views, as evenly as may be: from end to end of half a circle, from a random one on of a whole one."""
+    if half:
+        return np.rint(np.linspace(0, of - 1, count)).astype(int)
+    return np.sort((np.rint(np.arange(count) * of / count).astype(int) + int(rng.integers(of))) % of)
+
+
+class Examples:
+    """As many examples as are asked for; all CTs come once, in random order, before any comes again.
+
+    Parameters
+    ----------
+    cts : sequence of PreparedCT
+    drawn : Drawn
+    seed : int
+    """
+
+    def __init__(self, cts: Sequence[PreparedCT], drawn: Drawn, seed: int = 0):
+        if not cts:
+            raise InputError("no CTs to make examples of: give at least one", "no-data")
+        self.cts, self.drawn, self.seed = list(cts), drawn, seed
+
+    def ct(self, index: int) -> PreparedCT:
+        """Of which CT an example is."""
+        turn, place = divmod(index, len(self.cts))
+        return self.cts[np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cts))[place]]
+
+    def __getitem__(self, index: int) -> Example:
+        rng = np.random.default_rng((self.seed, 1, index))
+        _, values, field_mm = body([self.ct(index).volume()], self.drawn.voxels, rng, ANY_FIELD)
+        fine, grid = grids(len(values), field_mm)
+        geometry, photons = self.drawn.geometry(len(values), field_mm, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
+        scan = simulate(Volume(values, fine), geometry=geometry, photons=float(photons), seed=int(rng.integers(1 << 31)))
+        return Example(scan, grid, in_voxels(values).astype(np.float16))
+
+
+def stream(examples, numbers: Iterable[int], workers: int = 0) -> Iterator[Example]:
+    """Examples by their numbers, in that order.
+
+    Parameters
+    ----------
+    examples : Examples
+        Or whatever gives them by number.
+    workers : int
+        Processes that make them ahead of time; 0 to make them here, when they are asked for. They are the same either way.
+    """
+    if not workers:
+        yield from (examples[number] for number in numbers)
+        return
+    from torch.utils.data import DataLoader
+
+    yield from DataLoader(examples, None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is, prefetch_factor=AHEAD)
+
+
+def _as_it_is(example):
+    return example
