@@ -15,3 +15,9 @@ def error_left(mended: torch.Tensor, given: torch.Tensor, truth: torch.Tensor) -
     weights = torch.where((truth > DENSE) & (given > DENSE), DENSE_WEIGHT, 1.0)
     after, before = ((weights * (y - truth).square()).flatten(1).mean(dim=1) + 1e-6 for y in (mended, given))
     return after / before
+
+
+def seen_squares(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """The mean of (made - t)^2, errors weighted as in `error_left`."""
+    weights = torch.where((truth > DENSE) & (made > DENSE), DENSE_WEIGHT, 1.0)
+    return (weights * (made - truth).square()).mean()

@@ -1,0 +1,177 @@
+"""Training of X-GRM (section 3.5).
+
+    minimise  |V - T|^2  +  a |P V - P T|  +  b (1 - SSIM(P V, P T))          means over a box drawn at random, and over X-rays of it
+
+V is what the network makes of a scan of 6 to 10 views, T the truth, both relative to water; P V are X-rays of the Gaussians in the box, and
+P T those of the truth in it. The paper gives no weights; its sub-volumes are such boxes. X-rays of a box need nothing of what lies around
+it, so that they may be taken from anywhere. Squares beyond 1000 HU on both sides count a fifth; the paper clips there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..errors import InputError
+from ..formats.files import written_beside
+from ..geometry import Geometry
+from ..grid import Grid
+from ..networks import xgrm_weights
+from ..networks.dice_views import Box
+from ..networks.posed_views import posed
+from ..networks.voxel_gaussians import gaussians, render, render_voxels
+from ..networks.xgrm import GAUSSIANS, XGRM, card_of
+from ..operators.ssim import ssim
+from .data import Example
+from .learning import Alone, Learning
+from .losses import seen_squares
+
+DECAY, BETAS = 0.05, (0.9, 0.95)
+"""Of AdamW; biases, norms and tokens do not decay."""
+
+BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
+AROUND = 1.5
+"""Pixels along an edge of a box's X-ray over voxels along an edge of the box: its diagonal and some more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How X-GRM is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Of AdamW.
+    rate : float
+        Highest learning rate.
+    batch : int
+        Scans in a step, of each process.
+    box : int
+        Voxels along an edge of the boxes.
+    xrays : int
+        Of each box.
+    photometric, structure : float
+        Weights a and b of the two losses on X-rays.
+    """
+
+    steps: int
+    rate: float = 3e-4
+    batch: int = 1
+    box: int = 32
+    xrays: int = 2
+    photometric: float = 0.1
+    structure: float = 0.02
+
+    def __post_init__(self):
+        if min(self.steps, self.batch, self.box) < 1 or min(self.xrays, self.photometric, self.structure) < 0 or not self.rate > 0:
+            raise InputError(f"{self}: steps, batch, box and rate must be positive, and nothing negative", "bad-arguments")
+
+
+class Losses(NamedTuple):
+    """Means over a box: of squares, and over its X-rays of differences and of what lacks in their structure."""
+
+    squares: torch.Tensor
+    photometric: torch.Tensor
+    structure: torch.Tensor
+
+
+class XGRMTraining(Learning):
+    """An X-GRM that learns; for what it can do see `Learning`.
+
+    Parameters
+    ----------
+    examples : Examples
+        Or whatever gives an `Example` for a number.
+    network : XGRM
+    settings : Settings
+    seed : int
+        Of the boxes and their X-rays.
+    device : str
+        "cpu" or "cuda"; on CUDA with gradient checkpointing.
+    workers : int
+        Processes that make examples.
+    fabric : Fabric, optional
+        Of lightning: many GPUs.
+    """
+
+    def __init__(self, examples, network: XGRM, settings: Settings, seed: int = 0, device: str = "cpu", workers: int = 0, fabric=None):
+        network = network.to(device).train().spare_memory(torch.device(device).type == "cuda")
+        matrices, others = ([each for each in network.parameters() if (each.dim() > 1) == wanted] for wanted in (True, False))
+        groups = [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=settings.rate, betas=BETAS)
+        super().__init__(examples, network, optimiser, settings, seed, workers, fabric or Alone(device))
+
+    def gradients(self, examples: list[Example], rng: np.random.Generator) -> dict[str, float]:
+        """Add the gradients of examples, one after the other, and say the mean losses by name."""
+        sums = dict.fromkeys(Losses._fields, 0.0)
+        for example in examples:
+            found = self.losses_of(example, rng)
+            self.fabric.backward(self.total(found) / len(examples))
+            for name, loss in found._asdict().items():
+                sums[name] += float(loss.detach()) / len(examples)
+        return sums
+
+    def identity(self) -> dict:
+        return {**super().identity(), "size": card_of(self.network.size)}
+
+    def total(self, losses: Losses) -> torch.Tensor:
+        """What is lowered."""
+        return losses.squares + self.settings.photometric * losses.photometric + self.settings.structure * losses.structure
+
+    def losses_of(self, example: Example, rng: np.random.Generator) -> Losses:
+        """The losses of a box of an example, which is drawn, and of its X-rays."""
+        size, device = self.network.size, self.network.device
+        at = self._place(example.truth, rng)
+        part = part_of(example.grid, [along.start for along in at], [along.stop - along.start for along in at])
+        box, truth = Box.of(example.scan.geometry), torch.from_numpy(example.truth[at].astype(np.float32)).to(device)
+        views = posed(example.scan, box, size.edge, size.patch).to(device)
+        with self.fabric.autocast():
+            raw = self.model(views, box, part)
+        raw = raw.float()
+        volume = functional.softplus(raw[:, 0]).view(part.shape)
+        squares = seen_squares(volume, truth)
+        if not self.settings.xrays:
+            return Losses(squares, *torch.zeros(2, device=device))
+        geometry, mu_water = around(part, example.scan.geometry, self.settings.xrays, rng), example.scan.mu_water
+        if size.head == GAUSSIANS:
+            made = render(gaussians(raw, part, 0, mu_water), part, geometry)
+        else:
+            made = render_voxels(volume * mu_water, part, geometry)
+        water = mu_water * max(part.extent_mm)
+        made, wanted = made / water, render_voxels(truth * mu_water, part, geometry) / water
+        return Losses(squares, (made - wanted).abs().mean(), 1 - ssim(made, wanted))
+
+    def _place(self, truth: np.ndarray, rng: np.random.Generator) -> tuple[slice, ...]:
+        """Where a box lies; of some tries the first with body in it."""
+        shape = [min(self.settings.box, n) for n in truth.shape]
+        for _ in range(TRIES):
+            first = [int(rng.integers(n - edge + 1)) for n, edge in zip(truth.shape, shape)]
+            at = tuple(slice(start, start + edge) for start, edge in zip(first, shape))
+            if (truth[at] > BODY).mean() > LEAST_BODY:
+                break
+        return at
+
+    def save(self, path, card: dict) -> None:
+        """Write the averaged weights, with a card of JSON values to which is added how they were trained."""
+        trained = {"steps": self.done, "seed": self.seed, "settings": asdict(self.settings)}
+        with written_beside(path) as beside:
+            xgrm_weights.save(self.network, beside, {**card, "trained": trained}, self.average)
+
+
+def part_of(grid: Grid, first: list[int], shape: list[int]) -> Grid:
+    """The grid of a box: its first index and its voxels, both z, y, x."""
+    origin = grid.index_to_world[:3] @ [*first[::-1], 1]
+    return Grid(tuple(shape[::-1]), grid.spacing_mm, tuple(origin), grid.direction)
+
+
+def around(part: Grid, geometry: Geometry, count: int, rng: np.random.Generator) -> Geometry:
+    """Views of a box from random angles, at a machine's distances, whose pixels are as large as its voxels where it is."""
+    sid, sdd = float(geometry.sid_mm.mean()), float(geometry.sdd_mm.mean())
+    pitch, edge = max(part.spacing_mm) * sdd / sid, math.ceil(AROUND * max(part.size))
+    angles = rng.uniform(0, 2 * math.pi, count)
+    return Geometry.from_gantry_angles(angles, sid, sdd, (edge, edge), (pitch, pitch), isocentre_mm=tuple(part.centre_mm))
