@@ -2,7 +2,7 @@
 
     F_i      = encoder(X-ray i)                                             tokens of each view's patches              (eq. 2)
     G        = fusion of ModLN(F_i, rays of i), all to all                                                            (eq. 3, 4)
-    f(x)     = max over the views that see x of G_i, bilinear where x casts its shadow                                 (eq. 6)
+    f(x)     = max over the views of G_i, bilinear where x casts its shadow; 0 where it casts none                     (eq. 6)
     Gaussian = mlp(f(x)): opacity, scales, rotation; the opacities are the volume                                      (eq. 7, 8)
 
 The paper's maps have one token for each patch. Those of the compact size are finer: a token gives several columns and rows of them, and
@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..grid import Grid
 from . import voxel_gaussians
 from .dice_views import Box, shadows
+from .largest import largest
 from .posed_views import ModLN, PosedViews
 from .vision_transformer import Transformer, ViewEncoder
 
@@ -168,7 +169,7 @@ class XGRM(nn.Module):
         if self.detail is not None:
             images = functional.interpolate(views.images, maps.shape[2:], mode="bilinear", antialias=True)
             maps = maps + self.detail(images)
-        return Maps(maps.float(), views.matrices)
+        return Maps(maps.float().contiguous(memory_format=torch.channels_last), views.matrices)
 
     def decode(self, maps: Maps, box: Box, grid: Grid) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the first voxel and the numbers (n, numbers of the head) of some voxels at a time, through all of a grid."""
@@ -182,34 +183,13 @@ class XGRM(nn.Module):
 
     def at(self, maps: Maps, points: torch.Tensor) -> torch.Tensor:
         """Numbers (n, numbers of the head) at points (n, 3) of the box, in single precision."""
-        known = looked_up(maps.features, shadows(maps.matrices, points))
+        known = largest(maps.features, shadows(maps.matrices, points)).T
         if self.size.octaves:
             turns = points[:, :, None] * (torch.pi / 2 * 2.0 ** torch.arange(self.size.octaves, device=points.device))
             known = torch.cat([known, turns.sin().flatten(1), turns.cos().flatten(1)], dim=1)
         hidden = self.decoder(known)
         with torch.autocast(hidden.device.type, enabled=False):
             return self.last(hidden.float())
-
-
-def looked_up(maps: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """The largest over the views of what each shows of points, bilinear.
-
-    A view whose detector a point's shadow misses does not count: it knows nothing of the point. What no view sees is 0.
-
-    Parameters
-    ----------
-    maps : Tensor (views, c, rows, columns)
-    at : Tensor (views, n, 2)
-        As `dice_views.shadows` gives them.
-
-    Returns
-    -------
-    Tensor (n, c)
-    """
-    seen = (at.abs() <= 1).all(dim=2)
-    shown = functional.grid_sample(maps, at[:, None], padding_mode="border", align_corners=False)[:, :, 0]
-    largest = shown.masked_fill(~seen[:, None], -torch.inf).amax(dim=0)
-    return torch.where(seen.any(dim=0), largest, 0).T
 
 
 def _detail(features: int) -> nn.Module:
