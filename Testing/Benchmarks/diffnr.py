@@ -1,6 +1,6 @@
 """DiffNR against its backbones, against ADMM-TV, and taken apart as in its paper.
 
-`python Testing/Benchmarks/diffnr.py CT [CT ...] [--field MM ...] [--views 24] [--size 64] [--sets quality ablation lambda tau]`: each CT
+`python Testing/Benchmarks/diffnr.py CT [CT ...] [--field MM ...] [--views 24] [--size 64] [--sets recommended backbones ...]`: each CT
 over its own width unless a field is given, 10^5 photons, scans as in real_ct.py. PSNR, SSIM, seconds and the reprojection residual of each
 variant, means over the CTs, and each CT's PSNR. The card of the shipped SliceFixer names the CTs that it has learnt from.
 """
@@ -18,7 +18,7 @@ from SparseCTReconLib import read_ct
 from SparseCTReconLib.evaluation.metrics import psnr, ssim
 from SparseCTReconLib.methods.reconstruct import prepare, residual, to_unit
 
-NAF = {"preset": "from-scratch", "iterations": 500}
+NAF = {"preset": "from-scratch", "iterations": 300}
 GAUSSIAN = {"preset": "from-fdk", "iterations": 300}
 QUICK = {"preset": "quick", "iterations": 300}
 
@@ -31,19 +31,21 @@ class Variant(NamedTuple):
     left: int = 0
 
 
-LEARNING = 30
+LEARNING = 10
 """States in which diffnr-naf's field learns; those before are ADMM-TV's, with a repair in between."""
 
 SETS = {
-    "quality": {
+    "recommended": {
         "admm-tv": Variant("admm-tv", {}),
         "ADMM-TV, repaired, fitted again": Variant("diffnr-naf", {"iterations": 10 * LEARNING}, LEARNING),
+        "diffnr-naf": Variant("diffnr-naf", {}),
+        "diffnr-gaussian": Variant("diffnr-gaussian", {}),
+    },
+    "backbones": {
         "naf from scratch": Variant("naf", NAF),
         "diffnr-naf from scratch": Variant("diffnr-naf", NAF),
         "r2-gaussian from FDK": Variant("r2-gaussian", QUICK),
         "diffnr-gaussian from FDK": Variant("diffnr-gaussian", GAUSSIAN),
-        "diffnr-naf": Variant("diffnr-naf", {}),
-        "diffnr-gaussian": Variant("diffnr-gaussian", {}),
     },
     "ablation": {
         "r2-gaussian from FDK": Variant("r2-gaussian", QUICK),
@@ -54,8 +56,8 @@ SETS = {
         "SSIM, repaired once": Variant("diffnr-gaussian", GAUSSIAN | {"interval": 10 / 13.5}),
         "SSIM, told of another organ": Variant("diffnr-gaussian", GAUSSIAN | {"organ": "unknown"}),
     },
-    "lambda": {f"lambda {value}": Variant("diffnr-gaussian", GAUSSIAN | {"strength": value}) for value in (0.1, 0.3, 0.5, 0.7, 1.0, 1.5)},
-    "tau": {f"tau {value}": Variant("diffnr-gaussian", GAUSSIAN | {"every": value}) for value in (1, 2, 5, 10, 20)},
+    "lambda": {f"lambda {value}": Variant("diffnr-gaussian", GAUSSIAN | {"strength": value}) for value in (0.1, 0.3, 1.0, 3.0)},
+    "tau": {f"tau {value}": Variant("diffnr-gaussian", GAUSSIAN | {"every": value}) for value in (1, 2, 5, 10)},
 }
 
 

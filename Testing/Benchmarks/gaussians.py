@@ -1,7 +1,8 @@
 """What Gaussians cost: projecting them, filling a box with them, and both backward.
 
-`python Testing/Benchmarks/gaussians.py [GAUSSIANS]`, 50,000 by default: as many as a head's voxels of 4 mm, in a ball of 180 mm, seen by a
-view of 128 x 128 pixels, and a box of 32 voxels cubed; of two mean widths, and their way from the parameters of a cloud.
+`python Testing/Benchmarks/gaussians.py [GAUSSIANS] [DEVICE]`, 50,000 on the CPU by default: as many as the voxels of 4 mm of a head, in a
+ball of 180 mm, seen by a view of 128 x 128 pixels, and a box of 32 voxels cubed; of two mean widths, and their way from the parameters of a
+cloud.
 """
 
 import sys
@@ -12,9 +13,8 @@ import numpy as np
 from common import report  # isort: skip
 import torch
 
+from SparseCTReconLib.gaussians import backends
 from SparseCTReconLib.gaussians.cloud import Cloud
-from SparseCTReconLib.gaussians.rasteriser import Rasteriser
-from SparseCTReconLib.gaussians.voxeliser import Voxeliser
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
 
@@ -39,6 +39,8 @@ def best_ms(work) -> float:
     for _ in range(REPEATS):
         start = time.perf_counter()
         work()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 
@@ -50,11 +52,11 @@ def both_ways(make, leaves) -> tuple[float, float]:
     return best_ms(make), best_ms(lambda: torch.autograd.grad(made, leaves, ones, retain_graph=True))
 
 
-def measure(count: int, width_mm: float) -> list[str]:
+def measure(count: int, width_mm: float, device: str) -> list[str]:
     """A row of the table."""
-    of = cloud(count, width_mm)
+    of = cloud(count, width_mm).to(device)
     given = [tensor.detach().requires_grad_() for tensor in of.gaussians()]
-    rasteriser, voxeliser = Rasteriser(GEOMETRY, GRID), Voxeliser(GRID)
+    rasteriser, voxeliser = backends.rasteriser(GEOMETRY, GRID, device), backends.voxeliser(GRID, device)
     view, box = both_ways(lambda: rasteriser(*given, [3]), given), both_ways(lambda: voxeliser(*given, **BOX), given)
     leaves = [tensor.requires_grad_() for tensor in of.parameters().values()]
     whole = both_ways(lambda: rasteriser(*of.gaussians(), [3]), leaves)
@@ -62,9 +64,9 @@ def measure(count: int, width_mm: float) -> list[str]:
 
 
 def main():
-    count = int((sys.argv[1:] or [50_000])[0])
+    count, device = int((sys.argv[1:] or [50_000])[0]), (sys.argv[2:] or ["cpu"])[0]
     head = ["width, mm", "view", "backward", "both", "box", "backward", "view from parameters", "backward", "both"]
-    report(f"{count} Gaussians, ms", head, [measure(count, width) for width in WIDTHS_MM])
+    report(f"{count} Gaussians on {device}, ms", head, [measure(count, width, device) for width in WIDTHS_MM])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_the_run_is_drawn_to_what_was_repaired(tiny, fixer, name, likeness):
         reference = last.others["pseudo-reference"]()
         return np.abs(last.volume() - reference).mean()
 
-    assert distance(20.0) < 0.8 * distance(0.0)
+    assert distance(100.0) < 0.8 * distance(0.0)
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -94,12 +94,21 @@ def test_without_strength_it_is_its_backbone(tiny, fixer, name):
 
 @pytest.mark.parametrize("name", BOTH)
 def test_from_admm_tv_the_start_is_mended_and_the_data_fitted_again(tiny, fixer, name):
-    found = list(states(tiny, name, fixer, start="admm-tv", iterations=20, strength=0.001))
+    tiny = scan_of(Phantom(11.0), circular(views=3)), tiny[1]
+    found = list(states(tiny, name, fixer, start="admm-tv", iterations=20, strength=0.1))
     first = next(number for number, state in enumerate(found) if state.others)
     assert found[first - 1].stage == "iterating" and "loss" not in found[first].metrics
     A = prepare(tiny[0], "fdk", tiny[1], "cpu", {}).projector
     before, after = (residual(A, mu(), tiny[0].projections) for mu in (found[first].others["pseudo-reference"], found[-1].volume))
-    assert after < 0.5 * before
+    assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_where_views_are_many_admm_tv_s_volume_is_left_as_it_is_and_it_is_said(tiny, fixer, name, caplog):
+    with caplog.at_level(logging.INFO, "SparseCTReconLib"):
+        found = list(states(tiny, name, fixer, start="admm-tv", iterations=20))
+    assert "with 5 views on this grid ADMM-TV's volumes are better" in caplog.text
+    assert not any(state.others or "weights" in state.facts for state in found)
 
 
 def test_pieces_that_are_not_cubic_are_repaired(fixer):
