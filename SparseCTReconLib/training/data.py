@@ -143,13 +143,35 @@ def stream(examples, numbers: Iterable[int], workers: int = 0) -> Iterator[Examp
         Or whatever gives them by number.
     workers : int
         Processes that make them ahead of time; 0 to make them here, when they are asked for. They are the same either way.
+
+    Raises
+    ------
+    InputError
+        Where a CT has gone or holds nothing to learn from.
     """
     if not workers:
         yield from (examples[number] for number in numbers)
         return
     from torch.utils.data import DataLoader
 
-    yield from DataLoader(examples, None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is, prefetch_factor=AHEAD)
+    made = DataLoader(_Faultless(examples), None, sampler=numbers, num_workers=workers, collate_fn=_as_it_is, prefetch_factor=AHEAD)
+    for example in made:
+        if isinstance(example, InputError):
+            raise example
+        yield example
+
+
+class _Faultless:
+    """Examples that hand a user's fault on, since what a worker raises comes with its traceback in the sentence."""
+
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __getitem__(self, number: int):
+        try:
+            return self.examples[number]
+        except InputError as fault:
+            return fault
 
 
 def _as_it_is(example):

@@ -93,9 +93,18 @@ class PreparedCT:
     recipe: Recipe
 
     def volume(self) -> Volume:
-        """In HU."""
+        """In HU.
+
+        Raises
+        ------
+        InputError
+            Where it has gone or is damaged.
+        """
         low, high = self.recipe.clip_hu
-        values = np.load(self.path).astype(np.float32)
+        try:
+            values = np.load(self.path).astype(np.float32)
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"what was kept of {self.source} cannot be read ({error}): make the CTs alike again", "unreadable") from None
         values *= np.float32((high - low) / TOP)
         values += np.float32(low)
         return Volume(values, self.recipe.grid)

@@ -87,6 +87,14 @@ def test_workers_make_the_same_examples_in_the_same_order(cts):
     assert len(here) == len(there) == 3 and all(map(same, here, there))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_ct_that_has_gone_is_said_in_a_sentence_by_whoever_misses_it(cts, workers):
+    gone = PreparedCT(cts[0].path.with_name("gone.npy"), "knee.nrrd", RECIPE)
+    with pytest.raises(InputError, match="what was kept of knee.nrrd cannot be read .*: make the CTs alike again") as caught:
+        list(stream(Examples([gone], DRAWN), [0], workers))
+    assert caught.value.code == "unreadable" and "Traceback" not in str(caught.value)
+
+
 def test_nothing_is_made_before_it_is_asked_for():
     asked = []
 

@@ -335,6 +335,24 @@ def test_settings_that_cannot_be_are_refused(wrong):
         Settings(**({"steps": 3} | wrong))
 
 
+class Half(learning.Alone):
+    """What a GPU does, on a CPU."""
+
+    def autocast(self):
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("head", [GAUSSIANS, VOXELS])
+def test_in_half_precision_and_sparing_memory_losses_and_gradients_are_about_the_same(played, head):
+    found = []
+    for fabric in (None, Half()):
+        learner = XGRMTraining(played, network(head), Settings(6, batch=2, box=8), fabric=fabric)
+        learner.network.spare_memory(fabric is not None)
+        found.append([*learner.step().values(), *(float(weight.grad.norm()) for weight in learner.network.parameters())])
+    np.testing.assert_allclose(found[1][:3], found[0][:3], rtol=0.05)
+    assert np.corrcoef(np.log(found))[0, 1] > 0.99
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("head", [GAUSSIANS, VOXELS])
 def test_on_a_gpu_in_half_precision_it_learns_as_well(played, head):
