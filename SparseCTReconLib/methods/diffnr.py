@@ -30,7 +30,7 @@ FEWEST_VIEWS = 3
 
 FEW = 0.25
 """Views over the grid's largest number of voxels along an axis, below which the repair of ADMM-TV's volumes has gained something: with 12
-views on 64 voxels .5 dB on limbs that the SliceFixer had not seen, with 24 views it lost .9."""
+views on 64 voxels .5 dB on limbs that the SliceFixer had not seen, with 24 views it lost as much."""
 
 SQUARES = 0.01
 """Weight of the likeness beside squares, for a lambda of 1: relative to the measurements' they are that much smaller than the paper's
