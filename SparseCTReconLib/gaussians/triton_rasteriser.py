@@ -1,7 +1,8 @@
 """Line integrals of Gaussians as Triton kernels, for NVIDIA GPUs; `rasteriser` has the formulas, whose names are used here too.
 
 Import it only where Triton is wanted: an install without CUDA has none. With TRITON_INTERPRET=1 in the environment before Triton is
-first imported, the kernels run in Python on CPU tensors; so they are tested. No GPU has run or timed them yet.
+first imported, the kernels run in Python on CPU tensors; so they are tested. Compiled for compute capabilities 7.5 to 9.0 they spill no
+registers and threads exchange nothing but the sums at a Gaussian's end; no GPU has run or timed them yet.
 
 Forward, a program owns a tile of the detector and adds up the Gaussians of its list, in their order. Backward, a program owns a Gaussian
 and walks over its box of pixels, so that nothing is written by two programs: no atomics, no sums of each pair of a tile and a Gaussian to

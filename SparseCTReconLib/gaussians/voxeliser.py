@@ -40,8 +40,8 @@ def _bound(start, stop, centres, whitening, first, spacing, shape, reach, bounds
         for i in range(2):
             axis = 2 - i
             half = reach * np.sqrt(m_inverse[3 * axis] ** 2 + m_inverse[3 * axis + 1] ** 2 + m_inverse[3 * axis + 2] ** 2)
-            low = max(0.0, np.ceil((centres[g, axis] - half) / spacing[axis] - first[i]))
-            high = min(shape[i] - 1.0, np.floor((centres[g, axis] + half) / spacing[axis] - first[i]))
+            low = max(np.ceil((centres[g, axis] - half) / spacing[axis] - first[i]), 0.0)
+            high = min(np.floor((centres[g, axis] + half) / spacing[axis] - first[i]), shape[i] - 1.0)
             bounds[g, 2 * i], bounds[g, 2 * i + 1] = int(low), int(high) + 1
             if not high >= low:
                 bounds[g, 0], bounds[g, 1] = 0, 0
