@@ -208,3 +208,14 @@ def test_a_cloud_that_is_the_reference_already_is_not_drawn_wherever_the_box_lie
         loss = training._attracted(leaves.gaussians(), np.random.default_rng(seed))
         gradients = torch.autograd.grad(loss, leaves.parameters().values())
         assert float(loss.detach()) == pytest.approx(0, abs=1e-5) and max(float(g.abs().max()) for g in gradients) < 1e-4
+
+
+def test_boxes_of_a_cloud_lie_all_over_the_grid(monkeypatch):
+    monkeypatch.setattr(attraction_file, "EDGE", 6)
+    training = cloud_training(cloud())
+    reference = training.volume()
+    reference[8:, 8:, 8:] += MU_WATER
+    training.attraction = drawn_to(reference, likeness="l1")
+    gaussians = training.optimiser.cloud.gaussians()
+    differs = [float(training._attracted(gaussians, np.random.default_rng(seed))) > 1e-3 for seed in range(20)]
+    assert any(differs) and not all(differs)

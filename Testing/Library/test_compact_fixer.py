@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_fixers import WIDTHS, fixer, network
 
-from SparseCTReconLib import weight_files
+from SparseCTReconLib import resources, weight_files
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields.anatomy import ANATOMIES
 from SparseCTReconLib.networks import compact_fixer, restoration, sd_turbo, slice_fixer
@@ -200,6 +200,23 @@ def test_adapters_of_sd_turbo_without_its_folder_are_refused_and_the_compact_one
 def test_adapters_are_loaded_onto_the_device_with_sd_turbo_from_its_folder(adapters, monkeypatch):
     monkeypatch.setattr(sd_turbo, "load", lambda *arguments: arguments)
     assert load(str(adapters), "cuda", "folder", True) == ("folder", adapters, "cuda", True)
+
+
+def test_the_shipped_weights_load_and_leave_air_and_water_about_alone():
+    shipped = load()
+    assert shipped.make == "compact" and set(shipped.anatomies) <= set(ANATOMIES) and shipped.network.widths == CompactNetwork().widths
+    for value in (0.0, 1.0):
+        stack = np.full((5, 64, 64), value, np.float32)
+        found = repaired(stack, np.zeros((2, 5, 64)), shipped.anatomies[0], shipped)
+        print(value, np.abs(found - value).max(), np.abs(found[1:-1, 8:-8, 8:-8] - value).max())
+        np.testing.assert_allclose(found[:, 8:-8, 8:-8], value, atol=0.05)
+
+
+def test_the_shipped_weights_are_those_of_their_card_in_words():
+    words = resources.find(slice_fixer.WEIGHTS).with_suffix(".md").read_text()
+    network = load().network
+    assert f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.1f} million parameters" in words
+    assert resources.find(slice_fixer.WEIGHTS).stat().st_size < 20e6
 
 
 def test_an_installation_without_the_shipped_weights_says_so(monkeypatch):

@@ -190,6 +190,21 @@ def test_the_rate_rises_and_falls_to_nothing(monkeypatch):
     assert 0.2 < rates[0] < 0.26 and np.argmax(rates) == 3 and (np.diff(rates[3:]) < 0).all() and rates[-1] < 0.03
 
 
+def test_structure_counts_in_a_range_from_air_to_twice_water(monkeypatch):
+    seen, ssim = [], training_file.ssim
+    monkeypatch.setattr(training_file, "ssim", lambda *given: seen.append(given) or ssim(*given))
+    with_structure = SliceTraining(wrong_pairs(), learner(), 10)
+    batch = with_structure.draw()
+    list(with_structure.gains())
+    shown, wanted = seen[0]
+    torch.testing.assert_close(shown, (batch.slabs[:, REACH] / 2).clamp(0, 1))
+    torch.testing.assert_close(wanted, batch.truth / 2)
+    monkeypatch.setattr(training_file, "ssim", lambda *given: 1.0)
+    without = SliceTraining(wrong_pairs(), learner(), 10)
+    list(without.gains())
+    assert not torch.allclose(without.weights["last.bias"], with_structure.weights["last.bias"])
+
+
 def test_a_further_loss_is_asked_about_the_repaired_slices_and_counts():
     asked = []
 
