@@ -1,7 +1,15 @@
 """Readers and writers: CT volumes and scans, from whatever file they are in.
 
-A scan format is a module with `recognises(path) -> bool` and `read(path) -> Scan`; one line in `SCAN_FORMATS` makes it known. SimpleITK
-is imported when a function needs it, not before.
+A scan format is one module of this package with
+
+    recognises(path: Path) -> bool     whether `path` (it exists; a file or a folder) is of this format, told from what is in it and not
+                                       from its ending; reads a few kilobytes at most and raises nothing but OSError
+    read(path: Path) -> Scan           the scan, or an InputError; sizes that a header claims are compared with the file's own before
+                                       anything is allocated
+
+and one line in `SCAN_FORMATS`, which makes it known to `read_scan`, the command line and the panel. What a reader had to assume goes into
+`Scan.provenance["assumed"]` (one text, which the panel shows), what looks wrong into the log as a warning. SimpleITK and other libraries
+are imported when a function needs them, not before.
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ from ..scan import Scan
 SCAN_FORMATS = {
     "a scan folder (geometry.xml and projections.mha or .nrrd, with or without scan.json)": "scan_folder",
 }
-"""What a user may call each format, and the module that reads it; asked in this order."""
+"""What a user may call each format, and the module that reads it; asked in this order, the particular before the general."""
 
 
 def read_volume(path) -> Volume:
@@ -93,10 +101,18 @@ def read_scan(path) -> Scan:
     from .files import existing
 
     path = existing(path)
+    try:
+        reader = _reader_of(path)
+        return reader.read(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check it and the right to read it", "unreadable") from error
+
+
+def _reader_of(path):
     for module in SCAN_FORMATS.values():
         reader = import_module(f"{__name__}.{module}")
         if reader.recognises(path):
-            return reader.read(path)
+            return reader
     raise InputError(f"{path} is no scan: give {' or '.join(SCAN_FORMATS)}", "not-a-scan")
 
 
