@@ -214,14 +214,24 @@ def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, a
     at_once : int, optional
         Voxels that are decoded at one time, which bounds the memory; `POINTS_AT_ONCE` if None.
     """
-    network.eval()
-    box, at_once = box or Box.of(scan.geometry), at_once or POINTS_AT_ONCE[network.device.type]
-    features = network.features([network.looks(scan, box).to(network.device)])
+    box = box or Box.of(scan.geometry)
+    return volume(network, look(network, scan, box), grid, box, scan.mu_water, at_once)
+
+
+@torch.no_grad()
+def look(network: DiCE, scan: Scan, box: Box) -> Features:
+    """What the network makes of a scan before a voxel is asked for; it is left in evaluation mode."""
+    return network.eval().features([network.looks(scan, box).to(network.device)])
+
+
+@torch.no_grad()
+def volume(network: DiCE, features: Features, grid: Grid, box: Box, mu_water: float, at_once: int | None = None) -> np.ndarray:
+    """Attenuation in 1/mm [z, y, x] on a grid, never negative, of a scan that was looked at; see `reconstruct`."""
+    at_once = at_once or POINTS_AT_ONCE[network.device.type]
     out = np.empty(int(np.prod(grid.shape)), np.float32)
     for first, points in _points(grid, box, network.device, at_once):
         out[first : first + len(points)] = network.decode(features, points[None])[0].float().cpu().numpy()
-    unit = np.float32(network.configuration.top * scan.mu_water)
-    return np.maximum(out, 0).reshape(grid.shape) * unit
+    return np.maximum(out, 0).reshape(grid.shape) * np.float32(network.configuration.top * mu_water)
 
 
 def _points(grid: Grid, box: Box, device: torch.device, at_once: int) -> Iterator[tuple[int, torch.Tensor]]:

@@ -45,13 +45,14 @@ class Reconstruction:
         return torch.autocast(device, torch.bfloat16, enabled=enabled and device == "cuda")
 
     @torch.no_grad()
-    def volume(self) -> np.ndarray:
-        """Attenuation in 1/mm [z, y, x]."""
-        mu = np.empty(int(np.prod(self.grid.size)), np.float32)
+    def volume(self, grid: Grid | None = None) -> np.ndarray:
+        """Attenuation in 1/mm [z, y, x], on other voxels where a grid is given."""
+        grid = grid or self.grid
+        mu = np.empty(int(np.prod(grid.size)), np.float32)
         with self._precision():
-            for start, raw in self.network.decode(self.maps, self.box, self.grid):
+            for start, raw in self.network.decode(self.maps, self.box, grid):
                 mu[start : start + len(raw)] = (functional.softplus(raw[:, 0]) * self.mu_water).cpu().numpy()
-        return mu.reshape(self.grid.shape)
+        return mu.reshape(grid.shape)
 
     @torch.no_grad()
     def xrays(self, geometry: Geometry) -> np.ndarray:
