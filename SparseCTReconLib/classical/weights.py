@@ -32,10 +32,15 @@ def measurement_weights(scan: Scan, grid: Grid) -> torch.Tensor | None:
     """Weights (views, v, u) of the measurements, 0 to 1; None where the scan does not know its photons."""
     if scan.photons is None:
         return None
-    counts = np.maximum(scan.photons * np.exp(-np.maximum(scan.projections, 0)), FEWEST)
-    photon_variance = 1 / counts + (float(scan.provenance.get("electronic_noise", 0.0)) / counts) ** 2
+    noise = photon_variance(scan)
     model_variance = np.float32((MISMATCH * scan.mu_water * np.cbrt(np.prod(grid.spacing_mm))) ** 2)
-    return torch.from_numpy((model_variance / (model_variance + photon_variance)).astype(np.float32))
+    return torch.from_numpy((model_variance / (model_variance + noise)).astype(np.float32))
+
+
+def photon_variance(scan: Scan) -> np.ndarray:
+    """Variance of each line integral (views, v, u) by photons and readout, of a scan that knows its photons."""
+    counts = np.maximum(scan.photons * np.exp(-np.maximum(scan.projections, 0)), FEWEST)
+    return 1 / counts + (float(scan.provenance.get("electronic_noise", 0.0)) / counts) ** 2
 
 
 def total_variation_weight(A: Projector) -> float:
