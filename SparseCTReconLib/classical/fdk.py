@@ -19,26 +19,34 @@ from ..operators.backprojection import weighted_backprojection
 from ..operators.ramp import RampFilter
 
 
-def fdk(projections: torch.Tensor, geometry: Geometry, grid: Grid, window: str = "hann") -> torch.Tensor:
+def fdk(projections: torch.Tensor, geometry: Geometry, grid: Grid, window: str = "hann", extrapolated: int = 0) -> torch.Tensor:
     """Reconstruct line integrals [view, v, u]; returns mu in 1/mm, [z, y, x].
 
     Parameters
     ----------
     window : str
         Apodisation of the ramp, a name of `operators.ramp.WINDOWS`.
+    extrapolated : int
+        Columns on each side that were not measured, see `truncation.extrapolated_rows`.
     """
-    weighted, geometry = fill_displaced_side(projections * fdk_weights(geometry), geometry)
+    weighted, geometry = fill_displaced_side(projections * fdk_weights(geometry, extrapolated), geometry)
     magnification = float((geometry.sdd_mm / geometry.sid_mm).mean())
     filtered = RampFilter(geometry.detector_shape[1], geometry.pixel_mm[1] / magnification, window)(weighted)
     return weighted_backprojection(filtered, geometry, grid, angular_weights(geometry) * geometry.sid_mm**2)
 
 
-def fdk_weights(geometry: Geometry) -> torch.Tensor:
-    """Cosine times redundancy weights (views, v, u): what a row is multiplied with before the ramp."""
+def fdk_weights(geometry: Geometry, extrapolated: int = 0) -> torch.Tensor:
+    """Cosine times redundancy weights (views, v, u): what a row is multiplied with before the ramp.
+
+    `extrapolated` columns on each side count as the outermost measured one does.
+    """
     u, v = detector_coordinates(geometry)
     sdd = geometry.sdd_mm[:, None, None]
     cosine = sdd / np.sqrt(sdd**2 + u[:, None, :] ** 2 + v[:, :, None] ** 2)
-    return torch.from_numpy((cosine * redundancy_weights(geometry)[:, None, :]).astype(np.float32))
+    nv, nu = geometry.detector_shape
+    measured = replace(geometry, detector_shape=(nv, nu - 2 * extrapolated))
+    redundancy = np.pad(redundancy_weights(measured), ((0, 0), (extrapolated,) * 2), mode="edge")
+    return torch.from_numpy((cosine * redundancy[:, None, :]).astype(np.float32))
 
 
 def detector_coordinates(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:

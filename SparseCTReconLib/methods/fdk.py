@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
-from ..classical.fdk import fdk
+from ..classical.truncation import fdk_of
 from .base import Method, MethodOptions, State, option
 
 
@@ -22,5 +20,5 @@ class FDK(Method):
     Options = FDKOptions
 
     def run(self, scan, grid, options, device="cpu", resume=None):
-        volume = fdk(torch.from_numpy(scan.projections), scan.geometry, grid, options.window)
+        volume = fdk_of(scan, grid, options.window)
         yield State("filtered back-projection", 1, 1, lambda: volume.numpy())

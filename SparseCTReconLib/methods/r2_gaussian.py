@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..classical.fdk import fdk
+from ..classical.truncation import fdk_of
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..fields.attraction import Attraction
 from ..gaussians.density_control import DensityControl, useful
@@ -132,7 +132,7 @@ class Run:
     def _approach(self, resume) -> Iterator[State]:
         """States of the volume to start from."""
         if self.start is None:
-            self._fdk = fdk(torch.from_numpy(self.scan.projections), self.scan.geometry, self.grid, "ram-lak").clamp(min=0).numpy()
+            self._fdk = fdk_of(self.scan, self.grid, "ram-lak").clamp(min=0).numpy()
             self.step = 1
             yield State("filtered back-projection", 1, self.steps, lambda: self._fdk)
             return
