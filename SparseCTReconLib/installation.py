@@ -34,6 +34,7 @@ EXTRAS = {
     "diffusers": ("repair by a diffusion model", 'pip install "sparsectrecon[sd-turbo]"'),
     "TotalSegmentator": ("organs in a comparison", "pip install TotalSegmentator"),
     "lightning": ("training on many GPUs", "pip install lightning"),
+    "pooch": ("fetch pretrained weights", 'pip install "sparsectrecon[download]"'),
 }
 _LOW_MEMORY, _LOW_DISK = 2e9, 2e9
 

@@ -34,6 +34,11 @@ def find(name: str) -> Path:
     raise InputError(f"this installation has no {name} (looked in {', '.join(map(str, _PLACES))}): install it again", "missing-resource")
 
 
+def folders(name: str) -> list[Path]:
+    """The folders below Resources that are called so; none where this installation has none."""
+    return [place / name for place in _PLACES if (place / name).is_dir()]
+
+
 KEPT = {"kernels": "kernels-*", "weights": "weights", "totalsegmentator": "totalsegmentator"}
 """What may lie in the user's cache folder, and below which names: compiled kernels, fetched weights, TotalSegmentator's own home."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +74,10 @@ def read(path, form: str | tuple[str, ...], called: str) -> WeightFile:
     InputError
         Where it is missing or damaged, is of another kind, or its checksum is wrong.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    try:
-        with safe_open(str(path), "numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", "no-such-file") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     found = metadata.get("format")
     if found not in ((form,) if isinstance(form, str) else form):
         raise InputError(f"{path} holds no {called}: give a file that `sparsectrecon train` wrote", "bad-weights")
@@ -91,6 +85,38 @@ def read(path, form: str | tuple[str, ...], called: str) -> WeightFile:
     if metadata.get("sha256") != checksum(text, arrays):
         raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
     return WeightFile(path.stem, json.loads(text), arrays, metadata["sha256"], found)
+
+
+def read_card(path) -> tuple[str, dict]:
+    """Kind and version of a file that `write` wrote, and its card; the weights themselves are not read, nor is the checksum tried.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or damaged, or is none of `write`'s.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    try:
+        form, card = metadata["format"], json.loads(metadata["card"])
+    except (KeyError, ValueError):
+        raise InputError(f"{path} has no card: give a file that `sparsectrecon train` wrote", "bad-weights") from None
+    return form, card if isinstance(card, dict) else {}
+
+
+@contextmanager
+def _opened(path: Path):
+    """A file of safetensors, whose faults become the user's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "numpy") as file:
+            yield file
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist", "no-such-file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
 
 
 def checksum(card: str, arrays: dict[str, np.ndarray]) -> str:

@@ -26,17 +26,20 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__, resources, weight_files
-from ..errors import InputError, nearest_name
+from .. import __version__, weight_files
+from ..errors import InputError
 from ..scan import Scan
-from ..weight_files import SUFFIX, WeightFile
+from ..weight_files import WeightFile
+from ..weights import AUTO, Kind
+from ..weights import find as find_weights
 from .anatomy import ANATOMIES, propose
 from .head import Head
 
 log = logging.getLogger("SparseCTReconLib.fields")
 
 FORMAT = "SparseCTRecon MCI 1"
-AUTO, NONE = "auto", "none"
+KIND = Kind("mci", FORMAT, "naf", "mci")
+NONE = "none"
 BEST_FOR = {"head": "abdomen", "chest": "abdomen", "abdomen": "abdomen", "limb": "limb"}
 """Weights by what a scan shows, as measured (see above)."""
 
@@ -108,16 +111,7 @@ def find(choice: str) -> Path:
     InputError
         Where there is none.
     """
-    if choice in ANATOMIES:
-        return resources.find(f"Weights/mci_{choice}{SUFFIX}")
-    path = Path(choice).expanduser()
-    if path.is_file():
-        return path
-    if path.suffix == SUFFIX or path.name != choice:
-        raise InputError(f"mci={choice}: there is no such file", "no-such-file")
-    raise InputError(
-        f"no weights {choice!r}{nearest_name(choice, (*ANATOMIES, AUTO, NONE))}, or give the path of a file", "unknown-weights"
-    )
+    return find_weights(choice, KIND, (AUTO, NONE))
 
 
 def fitting(weights: WeightFile, head: Head, path) -> Pretrained:

@@ -13,11 +13,11 @@ import SparseCTReconLib
 ROOT = Path(SparseCTReconLib.__file__).parent
 FLOORS = [
     {"errors", "units", "geometry", "grid", "machine", "resources", "weight_files"},
-    {"scan"},
+    {"scan", "weights", "downloads"},
     {"formats", "operators"},
     {"simulate", "classical", "fields", "gaussians", "networks"},
     {"methods"},
-    {"evaluation", "evidence", "training", "weights"},
+    {"evaluation", "evidence", "training"},
     {"jobs", "installation"},
     {"commands", "cli"},
 ]
