@@ -8,12 +8,15 @@ A scan format is one module of this package with
                                        anything is allocated
 
 and one line in `SCAN_FORMATS`, which makes it known to `read_scan`, the command line and the panel. What a reader had to assume goes into
-`Scan.provenance["assumed"]` (one text, which the panel shows), what looks wrong into the log as a warning. SimpleITK and other libraries
+`Scan.provenance["assumed"]` (one text, which the panel shows), what looks wrong into the log as a warning, from where it comes into
+`Scan.provenance["warnings"]` (a list of texts). SimpleITK and other libraries
 are imported when a function needs them, not before.
 """
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from importlib import import_module
 
 from ..errors import InputError
@@ -22,6 +25,10 @@ from ..scan import Scan
 
 SCAN_FORMATS = {
     "a scan folder (geometry.xml and projections.mha or .nrrd, with or without scan.json)": "scan_folder",
+    "a NAF or SAX-NeRF pickle": "naf",
+    "an R2-Gaussian folder (meta_data.json)": "r2_gaussian",
+    "a DeepSparse pickle under its config.yaml": "deepsparse",
+    "a TIGRE geometry with its projections (.mat, or .json, .pickle or .npz and .npy)": "tigre",
 }
 """What a user may call each format, and the module that reads it; asked in this order, the particular before the general."""
 
@@ -102,10 +109,27 @@ def read_scan(path) -> Scan:
 
     path = existing(path)
     try:
-        reader = _reader_of(path)
-        return reader.read(path)
+        with _warnings() as said:
+            scan = _reader_of(path).read(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): check it and the right to read it", "unreadable") from error
+    if said:
+        scan.provenance["warnings"] = list(dict.fromkeys([*scan.provenance.get("warnings", ()), *said]))
+    return scan
+
+
+@contextmanager
+def _warnings():
+    """The warnings that readers log within the block, which go into the log as well."""
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    log = logging.getLogger(__name__)
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
 
 
 def _reader_of(path):
