@@ -32,7 +32,8 @@ def train_slice_fixer(
     cts : iterable of Path
         CTs in HU, or folders of them.
     make : dict
-        "start", weights of the compact make to go on from or None; or "sd_turbo", the folder of SD-Turbo, and "licence_accepted".
+        "start", weights of the compact make to go on from or None; or "sd_turbo", the folder of SD-Turbo, and "licence_accepted"; "clip",
+        the folder of CLIP, whose losses are added, or "".
     work : Path or None
         Working folder; beside `out` by default. It is emptied when all is done.
     credit : str
@@ -50,11 +51,12 @@ def train_slice_fixer(
         raise InputError("nothing to train on: give at least one CT, one pair and one step", "bad-arguments")
     check_seed(seed)
     check_place(out)
+    perceptual = _perceptual(make.pop("clip", ""))
     learner = _learner(seed, **make)
     folder = absolute(work) if work else out.with_suffix(".training")
-    _claim(folder, {"cts": [file.name for file in files], "seed": seed})
+    claim(folder, {"cts": [file.name for file in files], "seed": seed})
     made = _pairs(files, pairs, seed, folder, console)
-    training = SliceTraining(made, learner, steps, seed)
+    training = SliceTraining(made, learner, steps, seed, perceptual)
     state = folder / STATE
     if state.exists():
         training.restore_state(state)
@@ -62,8 +64,7 @@ def train_slice_fixer(
     for gain in watched(training.gains(), steps, "SliceFixer", "train slice-fixer", console, lambda: training.done):
         gains.append(gain)
         if training.done % STEPS_BETWEEN_STATES == 0:
-            with written_beside(state) as beside:
-                training.save_state(beside)
+            training.save_state(state)
     gain = float(np.mean(gains[-max(1, steps // 10) :])) if gains else 0.0
     anatomies = sorted({pair.organ for pair in made})
     card = {
@@ -110,8 +111,22 @@ def _learner(seed: int, start: Path | None = None, sd_turbo: str = "", licence_a
     return CompactLearner()
 
 
-def _claim(folder: Path, named: dict) -> None:
-    """Make the working folder, or go on in it if it is of the same training.
+def _perceptual(folder: str):
+    """The losses that CLIP gives, if its folder is given; the discriminator begins the same each time."""
+    if not folder:
+        return None
+    import torch
+
+    from ..networks import perceptual
+
+    clip = perceptual.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return perceptual.PerceptualLoss(clip)
+
+
+def claim(folder: Path, named: dict, how: str = "--work") -> None:
+    """Make the working folder, or go on in it if it is of the same training; `how` another one is given.
 
     Raises
     ------
@@ -121,12 +136,12 @@ def _claim(folder: Path, named: dict) -> None:
     place = folder / NAMED
     if not place.exists():
         if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} holds something else: give another folder with --work", "bad-output")
+            raise InputError(f"{folder} holds something else: give another folder with {how}", "bad-output")
         folder.mkdir(parents=True, exist_ok=True)
         write_json(place, named)
     elif json.loads(place.read_text(encoding="utf-8")) != named:
         raise InputError(
-            f"{folder} belongs to a training with other CTs or another seed: delete it, or give another with --work", "bad-output"
+            f"{folder} belongs to a training with other CTs or another seed: delete it, or give another with {how}", "bad-output"
         )
 
 

@@ -154,6 +154,15 @@ class PerceptualLoss:
         terms = self.DISTANCE * distance(features, wanted) + self.ALIGNMENT * alignment(embedded, words) + self.ADVERSARIAL * fooled
         return terms.to(repaired.device)
 
+    def state_dict(self) -> dict:
+        """The discriminator and its optimiser, from which training goes on; not CLIP."""
+        return {"discriminator": self.discriminator.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` gave."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
     def _learn(self, fake: list[torch.Tensor], real: list[torch.Tensor]) -> None:
         self.optimiser.zero_grad()
         hinge(self.discriminator(fake), self.discriminator(real)).backward()

@@ -6,19 +6,18 @@ Fabric can be given for many GPUs and nodes; of every step, each process then ha
 
 from __future__ import annotations
 
-import io
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import InputError
-from ..formats.files import written_beside
 from .data import Example, stream
+from .steps import another_training, follow, read_state, risen_and_fallen, write_state
 
 WARM_UP, GRADIENT_NORM, AVERAGING = 0.05, 1.0, 0.999
 """Share of the steps in which the rate rises; largest norm of the gradient; weight of the past in the average."""
@@ -33,24 +32,42 @@ STATE = ("done", "identity", "network", "average", "optimiser")
 
 
 class Alone:
-    """One process: what is asked of Fabric, which can be given in its place. On CUDA it works in bfloat16."""
+    """One process: what is asked of Fabric, which can be given in its place. On CUDA it works in bfloat16 if not told otherwise."""
 
     global_rank, world_size = 0, 1
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device: str = "cpu", half: bool | None = None):
         self.device = torch.device(device)
+        self.half = self.device.type == "cuda" if half is None else half
 
     def setup(self, network: nn.Module, optimiser):
         return network.to(self.device), optimiser
 
     def autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()
 
     def clip_gradients(self, network: nn.Module, optimiser, max_norm: float, error_if_nonfinite: bool) -> torch.Tensor:
         return nn.utils.clip_grad_norm_(network.parameters(), max_norm, error_if_nonfinite=error_if_nonfinite)
+
+    def all_reduce(self, data: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        return data
+
+    def barrier(self) -> None:
+        pass
+
+
+class Called(nn.Module):
+    """A network, called with a function of it: Fabric looks into what is given, and refuses frozen dataclasses."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, call):
+        return call(self.network)
 
 
 class Learning:
@@ -81,17 +98,21 @@ class Learning:
             workers,
             fabric,
         )
-        self.model, self.optimiser = fabric.setup(network, optimiser)
+        self.wrapped, self.optimiser = fabric.setup(Called(network), optimiser)
         self.average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        self.done, self.astray, self.diverged, self.waiting = 0, 0, False, None
+        self.done, self.astray, self.diverged, self.waiting, self.waited_s = 0, 0, False, None, 0.0
+
+    def model(self, *given):
+        """What the network makes of what is given, so that gradients are those of all processes."""
+        return self.wrapped(lambda network: network(*given))
 
     def gradients(self, examples: list[Example], rng: np.random.Generator) -> dict[str, float]:
         """Add the gradients of what is lowered, and say the losses by name."""
         raise NotImplementedError
 
     def identity(self) -> dict:
-        """What a training must have in common with one that goes on from it."""
-        return {"settings": asdict(self.settings), "seed": self.seed}
+        """What a training must have in common with one that goes on from it; the rate need not be the same."""
+        return {"settings": {name: value for name, value in asdict(self.settings).items() if name != "rate"}, "seed": self.seed}
 
     def losses(self) -> Iterator[dict[str, float]]:
         """Yield the losses of each step by name, until all steps are done."""
@@ -110,9 +131,9 @@ class Learning:
             group["lr"] = self.rate()
         self.optimiser.zero_grad()
         found = self.gradients(self._next(), np.random.default_rng((self.seed, self.fabric.global_rank, self.done)))
-        if not all(map(math.isfinite, found.values())):
+        if self._somewhere(not all(map(math.isfinite, found.values()))):
             self._stop("the loss")
-        norm = self.fabric.clip_gradients(self.model, self.optimiser, max_norm=GRADIENT_NORM, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(self.wrapped, self.optimiser, max_norm=GRADIENT_NORM, error_if_nonfinite=False)
         self.done += 1
         self.astray = 0 if torch.isfinite(norm) else self.astray + 1
         if self.astray >= PATIENCE:
@@ -124,8 +145,8 @@ class Learning:
 
     def rate(self) -> float:
         """The learning rate of the next step: it rises at first and falls to nothing as a cosine does."""
-        share, rising = self.done / self.settings.steps, max(1, round(WARM_UP * self.settings.steps))
-        return self.settings.rate * min(1, (self.done + 1) / rising) * (0.5 + 0.5 * math.cos(math.pi * share))
+        steps = self.settings.steps
+        return risen_and_fallen(self.settings.rate, self.done, steps, max(1, round(WARM_UP * steps)))
 
     def _next(self) -> list[Example]:
         """The examples of the next step."""
@@ -133,19 +154,22 @@ class Learning:
         if self.waiting is None:
             steps = range(self.done, self.settings.steps)
             self.waiting = stream(self.examples, [(step * world + rank) * batch + n for step in steps for n in range(batch)], self.workers)
-        return [next(self.waiting) for _ in range(batch)]
+        start = time.monotonic()
+        examples = [next(self.waiting) for _ in range(batch)]
+        self.waited_s += time.monotonic() - start
+        return examples
+
+    def _somewhere(self, so: bool) -> bool:
+        """Whether something is so in any process: all of them must stop together."""
+        return bool(self.fabric.all_reduce(torch.tensor(float(so), device=self.fabric.device), reduce_op="sum") > 0)
 
     def _stop(self, what: str) -> None:
         self.diverged = True
         advice = "go on from the last checkpoint with a lower rate, or look for what is wrong with the CTs"
         raise InputError(f"{what} is no number at step {self.done}: {advice}", "diverged")
 
-    @torch.no_grad()
     def _follow(self) -> None:
-        keep = min(AVERAGING, 1 - REACH / (REACH - 1 + self.done))
-        for name, tensor in self.network.state_dict().items():
-            mine = self.average[name]
-            mine.lerp_(tensor, 1 - keep) if mine.is_floating_point() else mine.copy_(tensor)
+        follow(self.average, self.network.state_dict(), min(AVERAGING, 1 - REACH / (REACH - 1 + self.done)))
 
     def save_state(self, path) -> None:
         """Write what `restore_state` goes on from; what was there before stays until all is written.
@@ -157,11 +181,8 @@ class Learning:
         """
         if self.diverged:
             raise InputError(f"{path} is left as it is: what would be written has led to values that are no numbers", "diverged")
-        whole = io.BytesIO()  # torch's own writer hides what the system says of a full disk
         held = self.done, self.identity(), self.network.state_dict(), self.average, self.optimiser.state_dict()
-        torch.save(dict(zip(STATE, held)), whole)
-        with written_beside(path) as beside:
-            beside.write_bytes(whole.getbuffer())
+        write_state(path, dict(zip(STATE, held)))
 
     def restore_state(self, path) -> None:
         """Go on from a checkpoint.
@@ -171,16 +192,10 @@ class Learning:
         InputError
             Where it is damaged or of another training.
         """
-        try:
-            state = torch.load(Path(path), map_location="cpu", weights_only=True)
-            state = {name: state[name] for name in STATE}
-            shapes = [{name: tensor.shape for name, tensor in state[kind].items()} for kind in ("network", "average")]
-        except Exception as error:  # torch.load has no error of its own
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew", "bad-checkpoint") from None
+        state, shapes = read_state(path, STATE, ("network", "average"))
         ours = {name: tensor.shape for name, tensor in self.average.items()}
         if state["identity"] != self.identity() or any(found != ours for found in shapes):
-            raise InputError(f"{path} is the checkpoint of another training: delete it, or give the same options", "bad-checkpoint")
+            raise another_training(path)
         self.network.load_state_dict(state["network"])
         for name, mine in self.average.items():
             mine.copy_(state["average"][name])

@@ -66,7 +66,7 @@ def body(
     for _ in range(TRIES):
         voxels, chosen = int(rng.choice(sizes)), int(rng.integers(len(cts)))
         field_mm = float(np.clip(rng.uniform(0.8, 1.3) * np.median(cts[chosen].grid.extent_mm), *fields_mm))
-        values = _in_cylinder(tone(piece(cts[chosen], 2 * voxels, field_mm, rng), rng))
+        values = in_cylinder(tone(piece(cts[chosen], 2 * voxels, field_mm, rng), rng))
         if (values > -500).mean() > LEAST_BODY:
             return chosen, values, field_mm
     raise InputError(f"{TRIES} random pieces of the CTs hold hardly anything but air: give CTs of bodies, in HU", "bad-volume")
@@ -104,7 +104,7 @@ def _turn(axis: int, angle: float) -> np.ndarray:
     return matrix
 
 
-def _in_cylinder(values: np.ndarray) -> np.ndarray:
+def in_cylinder(values: np.ndarray) -> np.ndarray:
     """HU with air outside the cylinder that every view sees."""
     ticks = np.arange(len(values)) - (len(values) - 1) / 2
     return np.where(np.hypot(ticks[:, None], ticks) < 0.49 * len(values), values, np.float32(AIR_HU))

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..networks.restoration import FACTOR, RestorationNetwork
 from .losses import error_left
 from .pairs import Pair
+from .steps import follow, risen_and_fallen
 
 CROP, BATCH = 64, 2
 LATE_SHARE = 0.75
@@ -63,9 +64,8 @@ class Restoration:
 
     def step(self) -> float:
         """One step of AdamW on fresh crops."""
-        share = self.done / self.steps
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * min(1, (self.done + 1) / WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * share))
+            group["lr"] = risen_and_fallen(self.rate, self.done, self.steps, WARM_UP)
         x, truth = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*(self._draw() for _ in range(BATCH))))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.crop >= LEAST_BFLOAT16):
             restored = self.network(x.contiguous(memory_format=torch.channels_last_3d)).float()
@@ -80,10 +80,8 @@ class Restoration:
         return float(-10 * left.detach().log10().mean())
 
     def _follow(self) -> None:
-        keep = min(AVERAGING, 1 - 1 / (self.done + 1))
-        with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.network.parameters()):
-                mine.lerp_(theirs, 1 - keep)
+        mine, present = (dict(network.named_parameters()) for network in (self.average, self.network))
+        follow(mine, present, min(AVERAGING, 1 - 1 / (self.done + 1)))
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray]:
         """A crop (z, y, x) of a reconstruction and of its truth, mirrored and turned by right angles."""

@@ -8,10 +8,8 @@ happened.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,14 +20,17 @@ from torch.nn import functional
 from ..errors import InputError
 from ..networks import compact_fixer, sd_turbo
 from ..networks.compact_fixer import FACTOR, REACH, CompactNetwork, fitted, organ_index
+from ..networks.perceptual import PerceptualLoss
 from ..operators.ssim import ssim
 from .losses import error_left
 from .slice_pairs import StackPair
+from .steps import another_training, follow, read_state, risen_and_fallen, write_state
 
 CROP = 64
 STRUCTURE = 0.5
 WARM_UP, GRADIENT_NORM, AVERAGING = 100, 0.5, 0.999
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
+STATE = ("done", "identity", "weights", "average", "optimiser")
 UNTOLD = 0.3
 """Of the slices, those of which neither the organ nor the X-rays are told, so that the network can do without."""
 
@@ -125,11 +126,11 @@ class SliceTraining:
         Steps of AdamW; the rate rises at first and falls to nothing as a cosine does.
     seed : int
         Of the slices.
-    perceptual : callable, optional
+    perceptual : PerceptualLoss, optional
         A further loss of (repaired, truth, organs).
     """
 
-    def __init__(self, pairs: list[StackPair], learner: Learner, steps: int, seed: int = 0, perceptual: Callable | None = None):
+    def __init__(self, pairs: list[StackPair], learner: Learner, steps: int, seed: int = 0, perceptual: PerceptualLoss | None = None):
         if not pairs or steps < 1:
             raise InputError("nothing to train on: give at least one pair and one step", "bad-arguments")
         self.pairs, self.learner, self.steps, self.seed, self.perceptual = pairs, learner, steps, seed, perceptual
@@ -148,7 +149,7 @@ class SliceTraining:
     def step(self) -> float:
         """One step of AdamW on fresh slices."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learner.rate * min(1, (self.done + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * self.done / self.steps))
+            group["lr"] = risen_and_fallen(self.learner.rate, self.done, self.steps, WARM_UP)
         batch = self.draw()
         repaired = self.learner(batch)
         left = error_left(repaired, batch.slabs[:, REACH], batch.truth)
@@ -166,10 +167,7 @@ class SliceTraining:
         return float(-10 * left.detach().log10().mean())
 
     def _follow(self) -> None:
-        keep = min(AVERAGING, 1 - 1 / (self.done + 1))
-        with torch.no_grad():
-            for name, mine in self.average.items():
-                mine.lerp_(self.weights[name], 1 - keep)
+        follow(self.average, self.weights, min(AVERAGING, 1 - 1 / (self.done + 1)))
 
     def draw(self) -> Slices:
         """The batch of the next step, which follows from the seed and the number of the step."""
@@ -205,9 +203,13 @@ class SliceTraining:
         return xrays.flip(0) if swapped else xrays, self.pairs[index].organ
 
     def save_state(self, path) -> None:
-        """Write what `restore_state` goes on from."""
-        state = {"done": self.done, "steps": self.steps, "seed": self.seed, "weights": self.weights, "average": self.average}
-        torch.save({**state, "optimiser": self.optimiser.state_dict()}, path)
+        """Write what `restore_state` goes on from; what was there before stays until all is written."""
+        held = self.done, self.identity(), self.weights, self.average, self.optimiser.state_dict()
+        write_state(path, {**dict(zip(STATE, held)), "perceptual": self.perceptual.state_dict() if self.perceptual else {}})
+
+    def identity(self) -> dict:
+        """What a training must have in common with one that goes on from it."""
+        return {"steps": self.steps, "seed": self.seed, "perceptual": self.perceptual is not None}
 
     def restore_state(self, path) -> None:
         """Go on from a checkpoint.
@@ -217,16 +219,15 @@ class SliceTraining:
         InputError
             Where it is damaged or of another training.
         """
-        try:
-            state = torch.load(Path(path), weights_only=True)
-            state = {name: state[name] for name in ("done", "steps", "seed", "weights", "average", "optimiser")}
-            shapes = {name: weight.shape for name, weight in state["weights"].items()}
-        except Exception as error:  # torch.load has no error of its own
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew", "bad-checkpoint") from None
-        same = (state["steps"], state["seed"]) == (self.steps, self.seed)
-        if not same or shapes != {name: weight.shape for name, weight in self.weights.items()}:
-            raise InputError(f"{path} is the checkpoint of another training: delete it, or give the same options", "bad-checkpoint")
+        state, shapes = read_state(path, (*STATE, "perceptual"), ("weights", "average"))
+        ours = {name: weight.shape for name, weight in self.weights.items()}
+        if state["identity"] != self.identity() or any(found != ours for found in shapes):
+            raise another_training(path)
+        if self.perceptual:
+            try:
+                self.perceptual.load_state_dict(state["perceptual"])
+            except (KeyError, RuntimeError, ValueError):
+                raise another_training(path) from None
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state["weights"][name])
