@@ -24,11 +24,13 @@ from ..grid import Volume
 from ..scan import Scan
 
 SCAN_FORMATS = {
+    "an RTK geometry (.xml) with its stack beside it": "rtk_scan",
     "a scan folder (geometry.xml and projections.mha or .nrrd, with or without scan.json)": "scan_folder",
     "a NAF or SAX-NeRF pickle": "naf",
     "an R2-Gaussian folder (meta_data.json)": "r2_gaussian",
     "a DeepSparse pickle under its config.yaml": "deepsparse",
     "a TIGRE geometry with its projections (.mat, or .json, .pickle or .npz and .npy)": "tigre",
+    "a YAML or CSV geometry with its images": "lab",
 }
 """What a user may call each format, and the module that reads it; asked in this order, the particular before the general."""
 
