@@ -18,6 +18,7 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
 
 from .commands.parsing import parse
+from .commands.train_flags import TrainDiCE, TrainFinetune, TrainXGRM
 from .errors import InputError
 
 PROGRAM = "sparsectrecon"
@@ -279,6 +280,8 @@ class TrainSliceFixer:
     """SD-Turbo's weights, to train adapters to them; a compact network by default."""
     accept_sd_turbo_licence: bool = False
     """You accept the licence of SD-Turbo's weights."""
+    clip: Annotated[str, _place("FOLDER")] = ""
+    """CLIP's weights, whose perceptual and adversarial losses are added; SSIM and squares alone by default."""
     work: Annotated[Path | None, _place("FOLDER")] = None
     """Working folder, emptied at the end; beside FILE by default."""
     seed: Annotated[int, _place("S")] = 0
@@ -289,7 +292,7 @@ class TrainSliceFixer:
     def run(self, console: Console, report: Console) -> None:
         from .commands.train_slice_fixer import train_slice_fixer
 
-        make = {"start": self.start, "sd_turbo": self.sd_turbo, "licence_accepted": self.accept_sd_turbo_licence}
+        make = {"start": self.start, "sd_turbo": self.sd_turbo, "licence_accepted": self.accept_sd_turbo_licence, "clip": self.clip}
         gain = train_slice_fixer(self.cts, self.out, self.pairs, self.steps, self.seed, make, self.work, self.credit, console)
         report.print(f"{self.out}: trained, {gain:+.2f} dB on slices of the training pairs", **_PLAIN)
 
@@ -348,6 +351,9 @@ COMMANDS = {
     "train mci": TrainMCI,
     "train restoration": TrainRestoration,
     "train slice-fixer": TrainSliceFixer,
+    "train dice": TrainDiCE,
+    "train xgrm": TrainXGRM,
+    "train finetune": TrainFinetune,
     "methods": Methods,
     "doctor": Doctor,
 }

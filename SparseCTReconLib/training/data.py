@@ -1,8 +1,8 @@
 """Examples that feed-forward networks learn from: a CT, changed at random, and a scan of it, made when it is asked for.
 
-The CT is turned, mirrored, stretched and its tone changed (`pairs`); machine, arc, views, dose and the detector's place are drawn too. As
-in X-GRM a few views are picked evenly from many. Everything follows from the seed and the number of the example, whichever process makes
-it.
+The CT is turned, mirrored, stretched and its tone changed (`pairs`), and it may be deformed; machine, arc, views, dose and the detector's
+place are drawn too, and it may be too small for the body. As in X-GRM a few views are picked evenly from many. Everything follows from the
+seed and the number of the example, whichever process makes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ..geometry import Geometry
 from ..grid import Grid, Volume
 from ..scan import Scan
 from ..simulate import simulate
-from .pairs import body, grids, in_voxels, machine
+from .augmentation import LARGEST, SMALLEST, deformed, inner
+from .pairs import body, grids, in_cylinder, in_voxels, machine
 from .prepared import PreparedCT
 
 ANY_FIELD = (0.0, np.inf)
@@ -63,6 +64,10 @@ class Drawn:
         The fewest and the most of a pixel, evenly on a logarithmic scale.
     half : float
         Share of the scans over 180 degrees; the others go full circle.
+    deformed : float
+        Share of the bodies that are deformed.
+    truncated : float
+        Share of the scans whose detector is too small for the body; their truth is what lies in its field.
     """
 
     voxels: tuple[int, ...] = (64,)
@@ -70,6 +75,8 @@ class Drawn:
     of: int = 50
     photons: tuple[float, float] = (2e4, 3e5)
     half: float = 0.5
+    deformed: float = 0.0
+    truncated: float = 0.0
 
     def __post_init__(self):
         for name in ("voxels", "views", "photons"):
@@ -79,10 +86,12 @@ class Drawn:
             raise InputError(f"volumes of {self.voxels} voxels along each axis: give 8 or more", "bad-option")
         if not 1 <= few <= many <= self.of:
             raise InputError(f"{few} to {many} of {self.of} views: give the fewest, the most, and no fewer of which", "bad-option")
-        if not 1 <= dim <= bright < np.inf or not 0 <= self.half <= 1:
-            raise InputError(
-                f"{dim:g} to {bright:g} photons, a share {self.half} of half circles: give 1 or more, and 0 to 1", "bad-option"
-            )
+        if not 1 <= dim <= bright < np.inf:
+            raise InputError(f"{dim:g} to {bright:g} photons: give the fewest, 1 or more, and the most", "bad-option")
+        shares = {"half circles": self.half, "deformed bodies": self.deformed, "truncated scans": self.truncated}
+        for what, share in shares.items():
+            if not 0 <= share <= 1:
+                raise InputError(f"a share {share} of {what}: give 0 to 1", "bad-option")
 
     def geometry(self, fine: int, field_mm: float, rng: np.random.Generator) -> Geometry:
         """A random machine's views of a field, with `fine` pixels along an edge of the detector."""
@@ -128,10 +137,19 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng((self.seed, 1, index))
         _, values, field_mm = body([self.ct(index).volume()], self.drawn.voxels, rng, ANY_FIELD)
+        values, share = self._changed(values, np.random.default_rng((self.seed, 3, index)))
         fine, grid = grids(len(values), field_mm)
-        geometry, photons = self.drawn.geometry(len(values), field_mm, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
+        geometry, photons = self.drawn.geometry(len(values), field_mm * share, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
         scan = simulate(Volume(values, fine), geometry=geometry, photons=float(photons), seed=int(rng.integers(1 << 31)))
-        return Example(scan, grid, in_voxels(values).astype(np.float16))
+        seen = inner(grid.size[0], share)
+        middle = Grid.centred((seen.stop - seen.start,) * 3, grid.spacing_mm)
+        return Example(scan, middle, in_voxels(values)[seen, seen, seen].astype(np.float16))
+
+    def _changed(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A body, deformed or as it was, and how much of its field the detector sees."""
+        deforming, truncating = rng.random(2) < (self.drawn.deformed, self.drawn.truncated)
+        values = in_cylinder(deformed(values, rng)) if deforming else values
+        return values, rng.uniform(SMALLEST, LARGEST) if truncating else 1.0
 
 
 def stream(examples, numbers: Iterable[int], workers: int = 0) -> Iterator[Example]:
