@@ -31,6 +31,9 @@ SCAN_FORMATS = {
     "a DeepSparse pickle under its config.yaml": "deepsparse",
     "a TIGRE geometry with its projections (.mat, or .json, .pickle or .npz and .npy)": "tigre",
     "a YAML or CSV geometry with its images": "lab",
+    "a Varian scan (ProjectionInfo.xml with .hnd or .hnc, Scan.xml with .xim)": "varian",
+    "an Elekta scan (_Frames.xml with .his)": "elekta",
+    "a rotational X-ray run in DICOM (XA, RF)": "dicom_projections",
 }
 """What a user may call each format, and the module that reads it; asked in this order, the particular before the general."""
 
@@ -107,7 +110,7 @@ def read_scan(path) -> Scan:
     InputError
         Where no reader recognises `path`, or what it holds is incomplete or inconsistent.
     """
-    from .files import existing
+    from .files import existing, without_path
 
     path = existing(path)
     try:
@@ -116,6 +119,7 @@ def read_scan(path) -> Scan:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): check it and the right to read it", "unreadable") from error
     if said:
+        said = [without_path(text, path) for text in said]
         scan.provenance["warnings"] = list(dict.fromkeys([*scan.provenance.get("warnings", ()), *said]))
     return scan
 

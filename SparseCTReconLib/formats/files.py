@@ -60,6 +60,12 @@ def _without_folders(value):
     return re.split(r"[/\\]", value)[-1] if isinstance(value, str) else value
 
 
+def without_path(text: str, path: Path) -> str:
+    """`text` without the folders of `path`, which may name people: results that others get repeat it."""
+    name = path.name if path.is_file() else "the scan"
+    return text.replace(f"{path}{os.sep}", "").replace(str(path), name).replace(f"{path.parent}{os.sep}", "")
+
+
 def image_suffix(path: Path) -> str:
     """The ending that names an image format, in lower case: ".nrrd", ".nii.gz"."""
     name = path.name.lower()

@@ -28,6 +28,7 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Geometry
 from .files import named, written_beside
+from .xml_files import read_tree
 
 IEC_TO_LPS = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """Rotation from IEC 61217 fixed coordinates to LPS for a patient lying head first and supine."""
@@ -186,15 +187,7 @@ def read_xml(path) -> RTKGeometry:
         For a file that is cut short, has no projections or an impossible one, is of another version, or whose matrices do not fit.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes()
-        if b"<!ENTITY" in text:
-            raise InputError(f"{path} defines XML entities, which no RTK geometry does: write it with RTK again", "bad-geometry")
-        root = ElementTree.fromstring(text)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: a scan needs its RTK geometry", "missing-file") from None
-    except (ElementTree.ParseError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): it is damaged or cut short; write it again", "bad-geometry") from error
+    root = read_tree(path, "an RTK geometry")
     with named(path):
         return _parse(root)
 
