@@ -19,6 +19,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from .commands.parsing import parse
 from .commands.train_flags import TrainDiCE, TrainFinetune, TrainXGRM
+from .commands.weights_flags import NovelViews, WeightsConvert, WeightsGet, WeightsList
 from .errors import InputError
 
 PROGRAM = "sparsectrecon"
@@ -209,6 +210,40 @@ class Compare:
 
 
 @dataclass
+class Trust:
+    """Say what the measurements support of a volume: residual, contradictions, what the views determine, disagreement."""
+
+    volume: Positional[Annotated[Path, _place("VOLUME")]]
+    """Reconstructed volume, in HU or 1/mm."""
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan that it was made from."""
+    out: Annotated[Path, _place("DIR")] = Path("trust")
+    """Folder for maps, trust.json, trust.png and trust.html."""
+    size: Annotated[float, _place("MM")] = 10.0
+    """Diameter of the detail that matters."""
+    region: Annotated[tuple[float, float, float, float] | None, _place("X Y Z RADIUS")] = None
+    """Region of interest: centre in LPS and radius, mm."""
+    others: Annotated[tuple[Path, ...], _place("VOLUME ...")] = ()
+    """Volumes of the same scan by other seeds or methods: where do they disagree?"""
+    groups: Annotated[int | None, _place("N")] = None
+    """Make the volume anew without each of N groups of the views: are those predicted, and where do the volumes disagree?"""
+    seeds: Annotated[int | None, _place("N")] = None
+    """Make the volume anew with N other seeds: where do they disagree?"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the volume is made anew."""
+    json: bool = False
+    """Print the figures as JSON."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.trust import trust
+
+        others = [str(path.expanduser().absolute()) for path in self.others]
+        values = {"size_mm": self.size, "region_mm": self.region, "others": others}
+        values |= {"groups": self.groups, "seeds": self.seeds, "device": self.device}
+        trust(values, self.volume, self.scan, self.out, self.json, (console, report))
+
+
+@dataclass
 class TrainMCI:
     """Pretrain the head of neural fields on a CT, for --set mci=OUT (minutes)."""
 
@@ -348,12 +383,17 @@ COMMANDS = {
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "compare": Compare,
+    "trust": Trust,
     "train mci": TrainMCI,
     "train restoration": TrainRestoration,
     "train slice-fixer": TrainSliceFixer,
     "train dice": TrainDiCE,
     "train xgrm": TrainXGRM,
     "train finetune": TrainFinetune,
+    "weights list": WeightsList,
+    "weights get": WeightsGet,
+    "weights convert": WeightsConvert,
+    "novel-views": NovelViews,
     "methods": Methods,
     "doctor": Doctor,
 }

@@ -61,20 +61,20 @@ def comparison(
     axial, coronal = (slices or {}).get("axial", grid.size[2] // 2), (slices or {}).get("coronal", grid.size[1] // 2)
     panels = [truth, *recons]
     extent = grid.extent_mm
-    sheet = _Sheet([extent[1] / extent[0], extent[2] / extent[0], extent[1] / extent[0]], len(panels))
+    sheet = Sheet([extent[1] / extent[0], extent[2] / extent[0], extent[1] / extent[0]], len(panels))
     for column, panel in enumerate(panels):
         _grey(top := sheet.axes(0, column), panel.hu[axial], look)
         _grey(sheet.axes(1, column), panel.hu[::-1, coronal], look)
-        _title(top, panel)
+        write_above(top, panel.title, panel.caption)
     _legend(sheet.axes(2, 0), look, axial, coronal)
     for column, panel in enumerate(recons, start=1):
         colours = _difference(sheet.axes(2, column), panel.hu[axial] - truth.hu[axial], look)
     if recons:
         _colour_bar(sheet, colours)
-    sheet.figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
+    sheet.save(path)
 
 
-class _Sheet:
+class Sheet:
     """A figure of columns of equal width and rows of given heights (in widths of a column), laid out in inches."""
 
     def __init__(self, heights: list[float], columns: int):
@@ -102,6 +102,13 @@ class _Sheet:
             spine.set_visible(False)
         return axes
 
+    def write_below(self, text: str) -> None:
+        """Write a line at the foot."""
+        self.figure.text(0.5, 0.3 * _FOOT_INCH / self.height, text, color=_FAINT, fontsize=10.5, ha="center")
+
+    def save(self, path) -> None:
+        self.figure.savefig(path, dpi=_DPI, facecolor=_BACKGROUND)
+
 
 def _grey(axes, image: np.ndarray, look: Look) -> None:
     low, high = look.limits
@@ -115,11 +122,12 @@ def _difference(axes, image: np.ndarray, look: Look):
     return axes.imshow(image, cmap=colours, vmin=-look.difference_hu, vmax=look.difference_hu, aspect="auto", interpolation="nearest")
 
 
-def _title(axes, panel: Panel) -> None:
+def write_above(axes, title: str, caption: str) -> None:
+    """Write a title and, below it, a caption above a picture."""
     above = {"transform": axes.transAxes, "ha": "center", "va": "baseline"}
     height = axes.get_position().height * axes.figure.get_figheight()
-    axes.text(0.5, 1 + 0.36 / height, panel.title, color=_TEXT, fontsize=15, fontweight="bold", **above)
-    axes.text(0.5, 1 + 0.12 / height, panel.caption, color=_FAINT, fontsize=10.5, **above)
+    axes.text(0.5, 1 + 0.36 / height, title, color=_TEXT, fontsize=15, fontweight="bold", **above)
+    axes.text(0.5, 1 + 0.12 / height, caption, color=_FAINT, fontsize=10.5, **above)
 
 
 def _legend(axes, look: Look, axial: int, coronal: int) -> None:
@@ -133,7 +141,7 @@ def _legend(axes, look: Look, axial: int, coronal: int) -> None:
     axes.text(0.04, 0.5, text, color=_FAINT, fontsize=10, va="center", linespacing=1.4, transform=axes.transAxes)
 
 
-def _colour_bar(sheet: _Sheet, colours) -> None:
+def _colour_bar(sheet: Sheet, colours) -> None:
     left = 2 * _GAP_INCH + 1.25 * _COLUMN_INCH
     place = sheet.place(left, sheet.height - _FOOT_INCH + 0.14, sheet.width - left - 0.25 * _COLUMN_INCH, 0.14)
     bar = sheet.figure.colorbar(colours, cax=place, orientation="horizontal", extend="both")

@@ -86,7 +86,8 @@ def remove_leftovers(folder) -> None:
         for key in ("output", "summary"):
             if spec.get(key):
                 shutil.rmtree(temporary_folder(folder / spec[key]), ignore_errors=True)
-        labels = folder / spec["output"] / "labels" if spec.get("task") == "compare" else None
-        for place in filter(None, [folder, spec.get("previews") and folder / spec["previews"], labels]):
+        output = folder / spec.get("output", "")
+        within = {"compare": output / "labels", "trust": output}.get(spec.get("task"))
+        for place in filter(None, [folder, spec.get("previews") and folder / spec["previews"], within]):
             for left in place.glob(".writing-*"):
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

@@ -105,10 +105,24 @@ class CompareJob(_Job):
     segmenter: SegmenterSettings = Field(default_factory=SegmenterSettings)
 
 
-AnyJob = ReconstructJob | SimulateJob | CompareJob
+class TrustJob(_Job):
+    """From a volume and its scan to maps of what the measurements support, figures and a report, in a folder."""
+
+    task: Literal["trust"] = "trust"
+    volume: str = Field(description="volume that was made from the scan", min_length=1)
+    scan: str = Field(description="scan folder, or any file that a reader recognises", min_length=1)
+    size_mm: float = Field(10.0, gt=0, description="diameter of the detail that matters")
+    region_mm: tuple[float, float, float, float] | None = Field(None, description="centre x y z (LPS) and radius of a region of interest")
+    others: list[str] = Field([], description="volumes of the same scan by other seeds or methods, to see where they disagree")
+    groups: int | None = Field(None, ge=2, description="hold back each of so many groups of views, and predict them")
+    seeds: int | None = Field(None, ge=2, description="make the volume so many times anew with other seeds")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the volume is made again")
+
+
+AnyJob = ReconstructJob | SimulateJob | CompareJob | TrustJob
 JobSpec = Annotated[AnyJob, Field(discriminator="task")]
 _ADAPTER = TypeAdapter(JobSpec)
-_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob, "compare": CompareJob}
+_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob, "compare": CompareJob, "trust": TrustJob}
 
 
 def parse_spec(values: dict, where: str = "job") -> AnyJob:
@@ -153,11 +167,13 @@ def read_spec(path) -> AnyJob:
     spec = parse_spec(values, str(path))
     paths = {
         key: _from(path.parent, getattr(spec, key))
-        for key in ("output", "summary", "scan", "like", "previews", "ct", "reference")
+        for key in ("output", "summary", "scan", "like", "previews", "ct", "reference", "volume")
         if getattr(spec, key, None)
     }
     if isinstance(spec, CompareJob):
         paths["results"] = [Result(name=result.name, path=str(path.parent / result.path)) for result in spec.results]
+    if isinstance(spec, TrustJob):
+        paths["others"] = [str(path.parent / other) for other in spec.others]
     return spec.model_copy(update=paths)
 
 

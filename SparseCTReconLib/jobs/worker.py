@@ -54,6 +54,11 @@ def _run(job_file: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
 
         compare(spec, say, watch)
         return
+    if spec.task == "trust":
+        from .trust_task import trust
+
+        trust(spec, say, watch)
+        return
     from . import tasks
 
     if spec.task == "simulate":

@@ -1,0 +1,113 @@
+"""Where a volume contradicts the measurements: the change that would explain the residual, over balls, against what is usual around it.
+
+    minimise over e:  |W^(1/2) (A e - r)|^2 + |e|^2 / s^2,     r = y - A x,     W = 1 / (noise + allowance)
+
+`e` is what the measurements still ask for where the volume is taken for uncertain by some HU and they for uncertain by their noise. Few
+CGLS iterations find it. A volume may lack the same everywhere (a method smooths, voxels are coarse), so that its mean over a ball is
+compared with the usual size of such means in the surroundings: z of 1 is usual there, z of 5 stands out.
+
+z says that the measurements do not support what is there. It does not say that the rest is true: what the views do not determine, no
+measurement contradicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..classical.cgls import begin, cgls
+from ..classical.data_terms import Weighted
+from ..grid import Grid
+from ..operators import Projector
+from .trust_balls import ball_kernel, ball_means
+
+ITERATIONS = 10
+PRIOR_HU = 60.0
+"""By how much the mean over a ball is taken to be uncertain before the measurements, each ball for itself."""
+
+SURROUNDINGS = 2.5
+"""Standard deviation of the surroundings' Gaussian window, in diameters of the ball."""
+
+CLIPPED = 3.0
+"""Robust standard deviations that a ball counts for at most in the spread of its surroundings."""
+
+_NORMAL_MEAN = 0.798
+"""Mean of the absolute value of a standard normal number."""
+
+
+def prior_weight(grid: Grid, diameter_mm: float, mu_water: float, hu: float = PRIOR_HU) -> float:
+    """1 / s^2 in mm^2 of a voxel, such that the mean over a ball of independent voxels varies by `hu`."""
+    voxels = np.pi / 6 * diameter_mm**3 / np.prod(grid.spacing_mm)
+    return float(1 / ((hu / 1000 * mu_water) ** 2 * max(voxels, 1.0)))
+
+
+def weighted(A: Projector, variance: np.ndarray) -> Weighted:
+    """W^(1/2) A for the variance of each line integral (views, v, u)."""
+    return Weighted(A, A.projections(1 / np.sqrt(variance)))
+
+
+def refitted(A: Weighted, y: torch.Tensor, damping: float, iterations: int, told: Callable[[], None] = lambda: None) -> torch.Tensor:
+    """The minimiser of |A x - y|^2 + damping |x|^2, [z, y, x], by some CGLS iterations from 0; `told` is called before each."""
+    state = begin(A, y, damping=damping)
+    iterates = cgls(A, state, damping)
+    for _ in range(iterations):
+        told()
+        state = next(iterates, state)
+    return state.x
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Maps on the volume's voxels, float32 [z, y, x], 0 where nothing is asked.
+
+    Parameters
+    ----------
+    asked_hu : ndarray
+        By how many HU the measurements would have the mean over a ball higher.
+    z : ndarray
+        The same over what is usual in the surroundings.
+    """
+
+    asked_hu: np.ndarray
+    z: np.ndarray
+
+
+def contradiction(change_hu: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray) -> Contradiction:
+    """What a change in HU, [z, y, x], amounts to over balls about the `counted` voxels (bool)."""
+    asked = np.where(counted, ball_means(change_hu, ball_kernel(grid, diameter_mm)), np.float32(0))
+    spread = usual_size(asked, grid, diameter_mm, counted)
+    z = np.divide(asked, spread, out=np.zeros_like(asked), where=spread > 0)
+    return Contradiction(asked, z)
+
+
+def usual_size(values: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray) -> np.ndarray:
+    """Standard deviation about 0 of `values` [z, y, x] in the surroundings of each counted voxel, float32; outliers count little."""
+    from scipy.ndimage import gaussian_filter
+
+    if not counted.any():
+        return np.zeros(values.shape, np.float32)
+    most = CLIPPED * np.median(np.abs(values[counted])) / 0.6745
+    sigma = [SURROUNDINGS * diameter_mm / spacing for spacing in grid.spacing_mm[::-1]]
+    mass = gaussian_filter(counted.astype(np.float32), sigma)
+    mean = gaussian_filter(np.minimum(np.abs(values), most) * counted, sigma) / np.maximum(mass, 1e-6)
+    return np.where(counted, mean / _NORMAL_MEAN, 0).astype(np.float32)
+
+
+def spots(found: Contradiction, grid: Grid, diameter_mm: float, least: float, most: int = 10) -> list[dict]:
+    """The places where |z| is highest, at least `least`, none within a diameter of a higher one: position_mm (LPS), z, asked_hu."""
+    size = np.abs(found.z).copy()
+    index = np.stack(np.indices(grid.shape)[::-1], axis=-1) if size.max(initial=0) >= least else None
+    places = []
+    while len(places) < most and index is not None:
+        at = np.unravel_index(int(np.argmax(size)), size.shape)
+        if size[at] < least:
+            break
+        position = (grid.index_to_world @ [*at[::-1], 1.0])[:3]
+        near = (((index - at[::-1]) * np.asarray(grid.spacing_mm)) ** 2).sum(axis=-1) < (1.5 * diameter_mm) ** 2
+        size[near] = 0
+        figures = {"z": round(float(found.z[at]), 2), "asked_hu": round(float(found.asked_hu[at]), 1)}
+        places.append({"position_mm": [round(float(value), 1) for value in position], **figures})
+    return places
