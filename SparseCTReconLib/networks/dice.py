@@ -6,6 +6,7 @@
     mu(x)     = points([max over views of maps_s(x) for all s, G_1(x)])                                                    (eq. 5 to 7)
 
 From few views F_s is poor. A network that denoises mends it after its quantisation, and has learnt that from many views (eq. 11, 12).
+The compact one is shown a first volume beside the views, to which it adds what comes out (`first_volume`); the paper's is not.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from ..scan import Scan
 from .dice_configuration import COMPACT, RELEASE_STRETCH, Configuration
 from .dice_layers import Encoder, PointDecoder, Stack
 from .dice_views import Box, Looks, looks, shadows, within
+from .first_volume import Betterment, First, bettered
 from .largest import largest
 from .vector_quantiser import VectorQuantiser
 
 IMAGES_AT_ONCE = 8
 POINTS_AT_ONCE = {"cpu": 1 << 13, "cuda": 1 << 18}
 """As many as make the most of a CPU's caches or of a GPU's cores."""
+
+CORRECTION = 0.25
+"""What an output of 1 adds to a first volume, in units of `Configuration.top`."""
 
 
 class Features(NamedTuple):
@@ -44,6 +49,10 @@ class Features(NamedTuple):
     volume : Tensor (b, c, z, y, x)
     quantisation, denoising : Tensor
         Losses; 0 where there is none.
+    firsts : list of First
+        Their first volumes, if the network is shown any.
+    around : list of Tensor (1 + features, z, y, x)
+        What is known of these.
     """
 
     maps: list[list[torch.Tensor]]
@@ -51,14 +60,17 @@ class Features(NamedTuple):
     volume: torch.Tensor
     quantisation: torch.Tensor
     denoising: torch.Tensor
+    firsts: list[First] = []
+    around: list[torch.Tensor] = []
 
 
 class Prediction(NamedTuple):
-    """Values (b, n) in units of `Configuration.top`, and the losses that come with them."""
+    """Values (b, n) in units of `Configuration.top`, the losses that come with them, and first volumes (z, y, x) bettered without views."""
 
     values: torch.Tensor
     quantisation: torch.Tensor
     denoising: torch.Tensor
+    bettered: list[torch.Tensor]
 
 
 class DiCE(nn.Module):
@@ -73,7 +85,13 @@ class DiCE(nn.Module):
         coarser = [out] * (len(widths) - 1) + [0]
         self.decoders = nn.ModuleList(Stack(width + more, out) for width, more in zip(widths, coarser))
         self.denoisers = nn.ModuleList(Stack(width, width) for width in widths if configuration.denoising)
-        self.points = PointDecoder(sum(widths) + out, configuration.points, configuration.plain_output)
+        shown = sum(widths) + out
+        if configuration.around:
+            self.first = Betterment(configuration.around)
+            shown += 1 + configuration.around
+        self.points = PointDecoder(shown, configuration.points, configuration.plain_output)
+        if configuration.around:
+            self.points.begin_at_zero()
         cells = Box((0, 0, 0), (2, 2, 2)).cells(configuration.cells, corners=configuration.release)
         self.register_buffer("cells", cells, persistent=False)
         self.frozen = False
@@ -105,7 +123,9 @@ class DiCE(nn.Module):
         """A scan as this network is to see it."""
         return looks(scan, box, self.configuration.path_mm(box.edges_mm), self.multiple)
 
-    def forward(self, seen: list[Looks], points: torch.Tensor, few: list[int] | None = None) -> Prediction:
+    def forward(
+        self, seen: list[Looks], points: torch.Tensor, few: list[int] | None = None, firsts: list[First] | None = None
+    ) -> Prediction:
         """Values at points (b, n, 3) of b scans' boxes.
 
         Parameters
@@ -115,12 +135,17 @@ class DiCE(nn.Module):
         few : list of int, optional
             Of each scan's views, how many of the first stand for what a user would have; the others are there for training alone. Points
             are shown the few. The volume comes of all views, or, where the network denoises, of the few, mended towards that of all.
+        firsts : list of First, optional
+            For a network that is shown first volumes.
         """
-        features = self.features(seen, few)
-        return Prediction(self.decode(features, points), features.quantisation, features.denoising)
+        features = self.features(seen, few, firsts)
+        better = [bettered(known) for known in features.around]
+        return Prediction(self.decode(features, points), features.quantisation, features.denoising, better)
 
-    def features(self, seen: list[Looks], few: list[int] | None = None) -> Features:
+    def features(self, seen: list[Looks], few: list[int] | None = None, firsts: list[First] | None = None) -> Features:
         """What `decode` needs, see `forward`."""
+        if bool(self.configuration.around) != bool(firsts):
+            raise InputError("this network is shown a first volume of each scan, or none: give what it has learnt with", "bad-arguments")
         counts = [len(look.images) for look in seen]
         if few and not all(1 <= some <= count for some, count in zip(few, counts, strict=True)):
             raise InputError(f"{few} of {counts} views: give at least one and no more than there are", "view-count")
@@ -134,7 +159,8 @@ class DiCE(nn.Module):
         if few:
             maps = [[scale[:some] for scale in scales] for scales, some in zip(maps, few)]
             matrices = [matrix[:some] for matrix, some in zip(matrices, few)]
-        return Features(maps, matrices, volume, quantisation, denoising)
+        around = self.first(firsts) if firsts else []
+        return Features(maps, matrices, volume, quantisation, denoising, firsts or [], around)
 
     def decode(self, features: Features, points: torch.Tensor) -> torch.Tensor:
         """Values (b, n) at points (b, n, 3)."""
@@ -145,7 +171,12 @@ class DiCE(nn.Module):
         for maps, matrices, asked in zip(features.maps, features.matrices, points):
             at = shadows(matrices, asked)
             pixels.append(torch.cat([largest(scale, at, release) for scale in maps]))
-        return self.points(torch.cat([torch.stack(pixels), within(features.volume, points, release)], dim=1))
+        known = [torch.stack(pixels), within(features.volume, points, release)]
+        if not features.around:
+            return self.points(torch.cat(known, dim=1))
+        near = torch.stack([first.at(*each) for first, *each in zip(features.firsts, features.around, points)])
+        added = self.points(torch.cat([*known, near], dim=1))
+        return (near[:, 0] + near[:, 1]) / self.configuration.top + CORRECTION * added
 
     def _encoded(self, images: torch.Tensor) -> list[torch.Tensor]:
         if images.shape[-1] % self.multiple or images.shape[-2] % self.multiple:
@@ -183,10 +214,16 @@ class DiCE(nn.Module):
 
 
 def begin(configuration: Configuration, seed: int = 0) -> DiCE:
-    """A network with random weights of its own seed; the caller's random numbers go on undisturbed."""
+    """A network with random weights of its own seed; the caller's random numbers go on undisturbed.
+
+    What betters a first volume begins with the weights of the restoring network that ships.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DiCE(configuration)
+        network = DiCE(configuration)
+    if configuration.around:
+        network.first.begin()
+    return network
 
 
 def with_denoising(network: DiCE, denoising: bool, seed: int = 0) -> DiCE:
@@ -199,7 +236,9 @@ def with_denoising(network: DiCE, denoising: bool, seed: int = 0) -> DiCE:
 
 
 @torch.no_grad()
-def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, at_once: int | None = None) -> np.ndarray:
+def reconstruct(
+    network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, at_once: int | None = None, first: np.ndarray | None = None
+) -> np.ndarray:
     """Attenuation in 1/mm [z, y, x] on a grid, never negative.
 
     Parameters
@@ -213,15 +252,19 @@ def reconstruct(network: DiCE, scan: Scan, grid: Grid, box: Box | None = None, a
         What the low-resolution cells divide; `Box.of` the scan's geometry if None. Beyond it their outermost ones go on.
     at_once : int, optional
         Voxels that are decoded at one time, which bounds the memory; `POINTS_AT_ONCE` if None.
+    first : array [z, y, x], optional
+        For a network that is shown one: a first volume in 1/mm on the grid, as `first_volume` says.
     """
     box = box or Box.of(scan.geometry)
-    return volume(network, look(network, scan, box), grid, box, scan.mu_water, at_once)
+    shown = None if first is None else First.of(first / np.float32(scan.mu_water), grid, box)
+    return volume(network, look(network, scan, box, shown), grid, box, scan.mu_water, at_once)
 
 
 @torch.no_grad()
-def look(network: DiCE, scan: Scan, box: Box) -> Features:
+def look(network: DiCE, scan: Scan, box: Box, first: First | None = None) -> Features:
     """What the network makes of a scan before a voxel is asked for; it is left in evaluation mode."""
-    return network.eval().features([network.looks(scan, box).to(network.device)])
+    firsts = [first.to(network.device)] if first else None
+    return network.eval().features([network.looks(scan, box).to(network.device)], firsts=firsts)
 
 
 @torch.no_grad()

@@ -98,6 +98,11 @@ class PointDecoder(nn.Module):
             layers[-1] = nn.Conv1d(inward[-1] + features, 1, 1)
         self.layers = nn.ModuleList(layers)
 
+    def begin_at_zero(self) -> None:
+        """Make a plain last layer give 0 whatever it is shown."""
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Values (b, n) of features (b, c, n)."""
         x = self.layers[0](features)

@@ -65,9 +65,11 @@ class RestorationNetwork(nn.Module):
     ----------
     widths : tuple of int
         Channels on the three levels.
+    outputs : int
+        Numbers that `changes` gives for each voxel.
     """
 
-    def __init__(self, widths: tuple[int, int, int] = (24, 64, 96)):
+    def __init__(self, widths: tuple[int, int, int] = (24, 64, 96), outputs: int = 1):
         super().__init__()
         a, b, c = self.widths = widths
         self.stem = nn.Conv3d(8, a, 3, padding=1)
@@ -79,18 +81,22 @@ class RestorationNetwork(nn.Module):
         self.middle_up = Residual(b)
         self.up1 = nn.ConvTranspose3d(b, a, 2, stride=2)
         self.fine = Residual(a)
-        self.last = nn.Conv3d(a, 8, 3, padding=1)
+        self.last = nn.Conv3d(a, 8 * outputs, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restored (n, 1, z, y, x), water 1 and air 0; the edges must be multiples of `FACTOR`."""
+        return x + self.changes(x)
+
+    def changes(self, x: torch.Tensor) -> torch.Tensor:
+        """What is to be added, (n, outputs, z, y, x)."""
         fine = self.stem(unshuffle(x))
         middle = self.middle(self.down1(fine))
         coarse = self.coarse(self.down2(middle))
         middle = self.middle_up(middle + self.up2(coarse))
         fine = self.fine(fine + self.up1(middle))
-        return x + shuffle(self.last(functional.silu(fine)))
+        return shuffle(self.last(functional.silu(fine)))
 
 
 def restore(network: RestorationNetwork, mu: np.ndarray, mu_water: float) -> np.ndarray:

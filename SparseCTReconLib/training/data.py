@@ -41,11 +41,14 @@ class Example:
         Voxels of the truth.
     truth : array [z, y, x]
         Attenuation relative to water, float16.
+    first : array [z, y, x], optional
+        A first volume, likewise, for networks that better one.
     """
 
     scan: Scan
     grid: Grid
     truth: np.ndarray
+    first: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

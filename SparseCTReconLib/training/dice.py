@@ -3,7 +3,8 @@
     pretrain, adapt    minimise  mean (mu(x) - t(x))^2 + a L_quantisation        x: points drawn from the volume
     adjust             minimise  mean (mu(x) - t(x))^2 + b L_denoising           encoder and codebooks frozen          (eq. 13)
 
-Squares beyond 1000 HU on both sides count a fifth; the paper clips there.
+Squares beyond 1000 HU on both sides count a fifth; the paper clips there. A network that betters a first volume x lowers |mu - t| / |x - t|
+in the place of the squares, since some scans are much harder than others.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import torch
 from ..errors import InputError
 from ..formats.files import written_beside
 from ..networks import dice_weights
-from ..networks.dice import DiCE, with_denoising
+from ..networks.dice import DiCE, Prediction, with_denoising
 from ..networks.dice_views import Box, Looks
+from ..networks.first_volume import First
 from .dice_examples import HybridExample, Stage, interleaved
 from .learning import Alone, Learning
-from .losses import seen_squares
+from .losses import error_left, seen_squares
 
 QUANTISATION, DENOISING = 0.1, 1.0
 """Weights a and b."""
@@ -92,14 +94,38 @@ class DiCETraining(Learning):
         """Add the gradients of a batch, and say its losses by name."""
         self.network.train()
         seen, points, truth, few = self.batch(examples, rng)
+        firsts = self.firsts(examples)
         with self.fabric.autocast():
-            prediction = self.model(seen, points, few)
+            prediction = self.model(seen, points, few, firsts)
         top = self.network.configuration.top
-        squares = seen_squares(prediction.values.float() * top, truth) / top**2
+        values = prediction.values.float() * top
+        if firsts:
+            given = torch.stack([first.at(first.volume[None], at)[0] for first, at in zip(firsts, points)])
+            lowered = {
+                "left": error_left(values, given, truth).sqrt().mean(),
+                "left without views": self.without_views(prediction, examples),
+            }
+        else:
+            lowered = {"squares": seen_squares(values, truth) / top**2}
         extra = DENOISING * prediction.denoising if self.stage.adjusting else QUANTISATION * prediction.quantisation
-        self.fabric.backward(squares + extra)
-        found = {"squares": squares, "quantisation": prediction.quantisation, "denoising": prediction.denoising}
+        self.fabric.backward(sum(lowered.values()) + extra)
+        found = {**lowered, "quantisation": prediction.quantisation, "denoising": prediction.denoising}
         return {name: float(loss.detach()) for name, loss in found.items()}
+
+    def firsts(self, examples: list[HybridExample]) -> list[First] | None:
+        """Their first volumes, where the network is shown any."""
+        if not self.network.configuration.around:
+            return None
+        device = self.network.device
+        return [First.of(each.first, each.grid, Box.of(each.scan.geometry)).to(device) for each in examples]
+
+    def without_views(self, prediction: Prediction, examples: list[HybridExample]) -> torch.Tensor:
+        """How much of the first volumes' error is left by what betters them by itself; it is learnt on all voxels, not on some points."""
+        left = []
+        for made, example in zip(prediction.bettered, examples):
+            first, truth = (torch.from_numpy(part.astype(np.float32)).to(made.device) for part in (example.first, example.truth))
+            left.append(error_left(made[None], first[None], truth[None]).sqrt().mean())
+        return torch.stack(left).mean()
 
     def identity(self) -> dict:
         return {**super().identity(), "stage": asdict(self.stage), "configuration": self.network.configuration.card()}

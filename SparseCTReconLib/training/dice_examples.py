@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class HybridExample(Example):
         Of the scan's views, how many of the first stand for a user's.
     """
 
-    few: int
+    few: int = field(kw_only=True)
 
     def __post_init__(self):
         if self.truth.shape != self.grid.shape:
@@ -108,7 +108,7 @@ class HeldExamples:
         turn, place = divmod(index, len(self.scans))
         held = self.scans[np.random.default_rng((self.seed, 0, turn)).permutation(len(self.scans))[place]]
         views, few = self.stage.views(held.scan.views, np.random.default_rng((self.seed, 1, index)))
-        return HybridExample(held.scan.subset(views), held.grid, held.truth, few)
+        return HybridExample(held.scan.subset(views), held.grid, held.truth, few=few)
 
 
 class HybridExamples:
@@ -131,7 +131,7 @@ class HybridExamples:
     def __getitem__(self, index: int) -> HybridExample:
         views, few = self.stage.views(self.drawn.of, np.random.default_rng((self.seed, 2, index)))
         made = Examples(self.examples.cts, _Chosen(self.drawn, views), self.seed)[index]
-        return HybridExample(made.scan, made.grid, made.truth, few)
+        return HybridExample(made.scan, made.grid, made.truth, few=few)
 
 
 class _Chosen:

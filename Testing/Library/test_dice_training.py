@@ -144,9 +144,9 @@ def test_scans_that_do_not_do_are_refused(scans):
         HeldExamples([*scans, held(views=5)], PRETRAIN)
     whole = scans[0]
     with pytest.raises(InputError, match="a truth of shape"):
-        HybridExample(whole.scan, whole.grid, whole.truth[1:], 3)
+        HybridExample(whole.scan, whole.grid, whole.truth[1:], few=3)
     with pytest.raises(InputError, match="13 of 12 views"):
-        HybridExample(whole.scan, whole.grid, whole.truth, 13)
+        HybridExample(whole.scan, whole.grid, whole.truth, few=13)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 1, "batch": 0}, {"steps": 1, "points": 0}, {"steps": 1, "rate": 0.0}])
