@@ -30,6 +30,7 @@ _HOMES = {
     "write_scan": "formats",
     "simulate": "simulate",
     "reconstruct": "methods.reconstruct",
+    "novel_views": "methods.novel_views",
     "evaluate": "evaluation.compare",
 }
 _MODULES = ("evaluation", "formats", "jobs", "methods", "operators", "units")

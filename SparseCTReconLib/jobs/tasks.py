@@ -99,7 +99,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
         "grid": job.grid.to_dict(),
         "step": state.step,
         "steps": state.steps,
-        "warnings": [*job.warnings, *filter(None, [state.note])],
+        "warnings": [*job.warnings, *state.warnings, *filter(None, [state.note])],
         "reprojection_residual": float(volume.attributes[PREFIX + "reprojection_residual"]),
     }
     _finish(spec.output, spec.summary, facts | _cost(seconds), say)

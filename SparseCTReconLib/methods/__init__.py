@@ -16,6 +16,8 @@ _CLASSES = {
     "r2-gaussian": "r2_gaussian:R2Gaussian",
     "diffnr-naf": "diffnr:DiffNRNAF",
     "diffnr-gaussian": "diffnr:DiffNRGaussian",
+    "deepsparse": "deepsparse:DeepSparse",
+    "x-grm": "x_grm:XGRMMethod",
 }
 
 

@@ -60,6 +60,8 @@ class State:
     facts : dict of str to str
         What belongs into this volume's provenance beside the method and its options: "weights", pretrained ones that have shaped it, with
         their checksums; "field_backend" and "gaussian_backend", what runs its neural field or its Gaussians.
+    warnings : tuple of str
+        Sentences that belong into this volume's provenance; the method has logged them too.
     others : dict of str to callable
         Further volumes worth a look, by name: each returns mu in 1/mm, float32 [z, y, x] on the grid; called only when someone wants to
         look. A callable is the same object until there is a new such volume.
@@ -74,6 +76,7 @@ class State:
     note: str = ""
     last_good: object = None
     facts: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     others: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ Ten volumes and six stacks of projections are held by most; neural fields add th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,6 +34,18 @@ drawn on; and stacks of slices that a repair holds."""
 FIELD_OF_DIFFNR = {"rays": 2048, "sample_spacing": 2.0, "levels": 8, "log2_table": 22, "finest": 0, "restoration": "none"}
 """naf's options as diffnr-naf has them."""
 
+BETTERED_VOLUMES = 32
+"""That DiCE holds where it betters a first volume: what restores one, and features of it."""
+
+DICE_STACKS = 90
+"""Stacks of projections that DiCE's maps of the views take, with copies, in the paper's size."""
+
+POINTS_BYTES = 0.3e9
+"""Of what a network decodes at a time, and of its transformers' tokens."""
+
+WEIGHTS_BYTES, COPIES = 0.1e9, 6
+"""Of shipped weights, about; copies of a file of half precision while it is loaded, in its size."""
+
 FEWEST_VOXELS = 8
 """Along the longest edge of a grid that is offered."""
 
@@ -54,8 +67,8 @@ def method_bytes(method: str, grid: Grid, projections: int, options: Mapping) ->
     options : mapping
         Values of the method's options by name.
     """
-    more = _MORE.get(method)
-    return 4.0 * (VOLUMES_HELD * voxels(grid) + STACKS_HELD * projections) + (more(grid, options) if more else 0.0)
+    more, stacks = _MORE.get(method), STACKS_HELD + (DICE_STACKS if method == "deepsparse" else 0)
+    return 4.0 * (VOLUMES_HELD * voxels(grid) + stacks * projections) + (more(grid, options) if more else 0.0)
 
 
 def voxels(grid: Grid) -> float:
@@ -125,4 +138,28 @@ def _diffnr_gaussian(grid: Grid, options: Mapping) -> float:
     return GAUSSIAN_BYTES * options["gaussians"] + _repair(grid, options)
 
 
-_MORE = {"naf": _naf, "inr": _inr, "r2-gaussian": _r2_gaussian, "diffnr-naf": _diffnr_naf, "diffnr-gaussian": _diffnr_gaussian}
+def _weights(options: Mapping) -> float:
+    """Of a network's weights; a file may be anything."""
+    try:
+        return max(WEIGHTS_BYTES, COPIES * float(os.stat(os.path.expanduser(options["weights"])).st_size))
+    except OSError:
+        return WEIGHTS_BYTES
+
+
+def _deepsparse(grid: Grid, options: Mapping) -> float:
+    return 4.0 * BETTERED_VOLUMES * voxels(grid) + POINTS_BYTES + _weights(options)
+
+
+def _x_grm(grid: Grid, options: Mapping) -> float:
+    return POINTS_BYTES + _weights(options)
+
+
+_MORE = {
+    "naf": _naf,
+    "inr": _inr,
+    "r2-gaussian": _r2_gaussian,
+    "diffnr-naf": _diffnr_naf,
+    "diffnr-gaussian": _diffnr_gaussian,
+    "deepsparse": _deepsparse,
+    "x-grm": _x_grm,
+}

@@ -171,7 +171,7 @@ class Reconstruction:
             "options": json.dumps(options),
             "seed": options.get("seed", ""),
             "steps": f"{state.step} of {state.steps}",
-            "warnings": "; ".join(filter(None, [*self.warnings, state.note])),
+            "warnings": "; ".join(filter(None, [*self.warnings, *state.warnings, state.note])),
             "weights": "",
             "versions": json.dumps(versions()),
             "device": self.device,

@@ -53,7 +53,7 @@ class Number(NamedTuple):
 NUMBERS = {
     "views": Number("views", "", 0.0, 0.0),
     "arc_deg": Number("an orbit", "degrees", 0.0, 10.0),
-    "gap_deg": Number("at most between neighbouring views", "degrees", 0.15, 1.0),
+    "gap_deg": Number("a gap between neighbouring views", "degrees", 0.15, 1.0),
     "magnification": Number("a magnification", "", 0.15, 0.0),
     "field_mm": Number("a field of view", "mm", 0.2, 0.0),
     "columns": Number("detector columns", "", 0.5, 0.0),
@@ -184,8 +184,12 @@ def warning(card: dict, name: str, scan: Scan, seen: Callable[[], np.ndarray]) -
 
 def _beyond(ranges: dict, found: dict[str, float]) -> list[str]:
     said = []
-    for name, (low, high) in ranges.items():
-        about, value = NUMBERS[name], found[name]
+    if unknown := ranges.keys() - NUMBERS.keys():
+        raise ValueError(f"{', '.join(unknown)} unknown")
+    for name, about in NUMBERS.items():
+        if name not in ranges or (name == "gap_deg" and said):  # which follows from views and orbit
+            continue
+        (low, high), value = ranges[name], found[name]
         slack = about.slack + 1e-6
         if low * (1 - about.share) - slack <= value <= high * (1 + about.share) + slack:
             continue

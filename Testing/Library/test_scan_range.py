@@ -19,9 +19,14 @@ from SparseCTReconLib.scan import Scan
 def scan(seed=0, views=None, radius=None, factor=1.0, **changes):
     """A scan of a body of random size from half a circle, 6 to 10 views, as a training draws them."""
     rng = np.random.default_rng(seed)
+    made_gap = changes.pop("gap", False)
     views = views or int(rng.integers(6, 11))
     made = {"sid_mm": rng.uniform(180, 220), "arc_rad": np.pi, "detector_shape": (16, 16), "pixel_mm": (4.0, 4.0)} | changes
     geometry = Geometry.circular(views, sdd_mm=1.6 * made["sid_mm"], **made)
+    if made_gap:
+        geometry = Geometry.from_gantry_angles(
+            np.radians([0, 5, 10, 15, 90, 170, 175, 180]), made["sid_mm"], 1.6 * made["sid_mm"], (16, 16), (4.0, 4.0)
+        )
     body = Phantom(radius or rng.uniform(9.0, 14.0))
     return Scan(np.float32(factor) * body.line_integrals(geometry), geometry)
 
@@ -50,6 +55,7 @@ def test_scans_like_those_that_were_learnt_from_are_not_warned_of(card, network)
         ({"views": 5}, "it has 5 views, they 6 to 10"),
         ({"views": 20}, "it has 20 views, they 6 to 10"),
         ({"arc_rad": np.radians(120)}, "it has an orbit of 120 degrees, they 180 degrees"),
+        ({"views": 8, "gap": True}, "it has a gap between neighbouring views of"),
         ({"offset_mm": (12.0, 0.0)}, "a detector out of its place by a share of its width of 0.18"),
         ({"pixel_mm": (8.0, 8.0), "radius": 22.0}, "it has a field of view of"),
         ({"detector_shape": (48, 48), "pixel_mm": (4 / 3, 4 / 3)}, "it has 48 detector columns, they 16"),
