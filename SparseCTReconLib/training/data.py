@@ -7,7 +7,9 @@ seed and the number of the example, whichever process makes it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,6 +26,8 @@ from .prepared import PreparedCT
 ANY_FIELD = (0.0, np.inf)
 OFFSET = 0.02
 """Of the detector's edge, by which it may be out of place along each of them."""
+
+simulating = logging.getLogger("SparseCTReconLib.simulate")
 
 AHEAD = 2
 """Examples that each worker makes before they are asked for."""
@@ -143,7 +147,8 @@ class Examples:
         values, share = self._changed(values, np.random.default_rng((self.seed, 3, index)))
         fine, grid = grids(len(values), field_mm)
         geometry, photons = self.drawn.geometry(len(values), field_mm * share, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
-        scan = simulate(Volume(values, fine), geometry=geometry, photons=float(photons), seed=int(rng.integers(1 << 31)))
+        with _silent(simulating if share < 1 else None):
+            scan = simulate(Volume(values, fine), geometry=geometry, photons=float(photons), seed=int(rng.integers(1 << 31)))
         seen = inner(grid.size[0], share)
         middle = Grid.centred((seen.stop - seen.start,) * 3, grid.spacing_mm)
         return Example(scan, middle, in_voxels(values)[seen, seen, seen].astype(np.float16))
@@ -153,6 +158,19 @@ class Examples:
         deforming, truncating = rng.random(2) < (self.drawn.deformed, self.drawn.truncated)
         values = in_cylinder(deformed(values, rng)) if deforming else values
         return values, rng.uniform(SMALLEST, LARGEST) if truncating else 1.0
+
+
+@contextmanager
+def _silent(log: logging.Logger | None):
+    """Let a logger keep its warnings to itself: of truncation that is meant, say."""
+    level = log and log.level
+    if log:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if log:
+            log.setLevel(level)
 
 
 def stream(examples, numbers: Iterable[int], workers: int = 0) -> Iterator[Example]:
