@@ -6,7 +6,8 @@
     Gaussian = mlp(f(x)): opacity, scales, rotation; the opacities are the volume                                      (eq. 7, 8)
 
 The paper's maps have one token for each patch. Those of the compact size are finer: a token gives several columns and rows of them, and
-two convolutions add what the X-ray shows there, since 16 x 16 pixels do not fit into one of its tokens.
+two convolutions add what the X-ray shows there, since 16 x 16 pixels do not fit into one of its tokens. It is shown a first volume too: its
+opacities are that volume's (`first_volume`) with what the mlp adds before the softplus.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..errors import InputError
 from ..grid import Grid
 from . import voxel_gaussians
 from .dice_views import Box, shadows
+from .first_volume import Betterment, First
 from .largest import largest
 from .posed_views import ModLN, PosedViews
 from .vision_transformer import Transformer, ViewEncoder
@@ -62,6 +64,8 @@ class Size:
         Width of the mlp.
     head : str
         One of `HEADS`.
+    around : int
+        Features of a first volume around it that a voxel is told, see `first_volume`; 0, as in the paper, if there is none.
     """
 
     edge: int
@@ -75,11 +79,12 @@ class Size:
     octaves: int = 0
     hidden: int = 256
     head: str = GAUSSIANS
+    around: int = 0
 
     def __post_init__(self):
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "head"}
         for name, number in numbers.items():
-            if not isinstance(number, int) or number < (name not in ("octaves", "encoder", "fusion")):
+            if not isinstance(number, int) or number < (name not in ("octaves", "encoder", "fusion", "around")):
                 raise InputError(f"{name} {number!r} of an X-GRM: give a whole number, 1 or more", "bad-option")
         if self.edge % self.patch or self.width % self.heads or self.head not in HEADS:
             raise InputError(
@@ -106,10 +111,16 @@ class Size:
 BASE = Size(edge=256, patch=16, width=768, heads=12, encoder=12, fusion=12, features=768)
 """The paper's: two ViT-B. Its text has 16 blocks in the second one in one place, and 12 in another."""
 
-COMPACT = Size(edge=128, patch=16, width=256, heads=8, encoder=4, fusion=6, features=48, finer=8, octaves=4, hidden=64)
-"""What trains on a CPU."""
+COMPACT = Size(edge=128, patch=16, width=192, heads=6, encoder=3, fusion=4, features=32, finer=8, hidden=64, around=8)
+"""What trains on a CPU: it betters a first volume."""
 
-SIZES = {"base": BASE, "compact": COMPACT}
+VIEWS_ALONE = Size(edge=128, patch=16, width=256, heads=8, encoder=4, fusion=6, features=48, finer=8, octaves=4, hidden=64)
+"""As small, without a first volume, as in the paper."""
+
+SIZES = {"base": BASE, "compact": COMPACT, "views-alone": VIEWS_ALONE}
+
+LEAST = 1e-3
+"""Attenuation relative to water that a first volume has at least, since no softplus gives nothing."""
 
 
 class Maps(NamedTuple):
@@ -120,10 +131,16 @@ class Maps(NamedTuple):
     features : Tensor (views, c, rows, columns)
     matrices : Tensor (views, 3, 4)
         As in `PosedViews`.
+    first : First, optional
+        The first volume, if the network is shown one.
+    around : Tensor (1 + features, z, y, x), optional
+        What is known of it.
     """
 
     features: torch.Tensor
     matrices: torch.Tensor
+    first: First | None = None
+    around: torch.Tensor | None = None
 
 
 class XGRM(nn.Module):
@@ -137,14 +154,16 @@ class XGRM(nn.Module):
         self.fusion = Transformer(size.width, size.fusion, size.heads)
         self.spread = nn.Linear(size.width, size.features * size.finer**2)
         self.detail = _detail(size.features) if size.finer > 1 else None
-        inputs = size.features + 6 * size.octaves
+        self.first = Betterment(size.around) if size.around else None
+        inputs = size.features + 6 * size.octaves + (1 + size.around if size.around else 0)
         layers = (nn.Linear(inputs, size.hidden), nn.SiLU(), nn.Linear(size.hidden, size.hidden), nn.SiLU())
         self.decoder = nn.Sequential(*layers)
         self.last = nn.Linear(size.hidden, HEADS[size.head])
         nn.init.normal_(self.last.weight, std=0.02)
         nn.init.zeros_(self.last.bias)
         with torch.no_grad():
-            self.last.bias[0] = EMPTY
+            self.last.bias[0] = 0 if size.around else EMPTY
+            self.last.weight[0] *= not size.around
 
     @property
     def device(self) -> torch.device:
@@ -155,13 +174,15 @@ class XGRM(nn.Module):
         self.encoder.transformer.sparing = self.fusion.sparing = sparing
         return self
 
-    def forward(self, views: PosedViews, box: Box, grid: Grid) -> torch.Tensor:
+    def forward(self, views: PosedViews, box: Box, grid: Grid, first: First | None = None) -> torch.Tensor:
         """What each voxel of a grid is decoded to, (n, numbers of the head), in the order of an array [z, y, x]."""
-        maps = self.look(views)
+        maps = self.look(views, first)
         return torch.cat([raw for _, raw in self.decode(maps, box, grid)])
 
-    def look(self, views: PosedViews) -> Maps:
+    def look(self, views: PosedViews, first: First | None = None) -> Maps:
         """The maps of a scan's views, each with what it has learnt from the others; their order does not matter."""
+        if (self.first is None) != (first is None):
+            raise InputError("this network is shown a first volume of each scan, or none: give what it has learnt with", "bad-arguments")
         tokens = self.told(self.encoder(views.images), views.rays)
         n, h, w, _ = tokens.shape
         fused = self.fusion(tokens.reshape(1, n * h * w, -1)).view(n, h, w, -1)
@@ -169,7 +190,8 @@ class XGRM(nn.Module):
         if self.detail is not None:
             images = functional.interpolate(views.images, maps.shape[2:], mode="bilinear", antialias=True)
             maps = maps + self.detail(images)
-        return Maps(maps.float().contiguous(memory_format=torch.channels_last), views.matrices)
+        around = None if first is None else self.first([first])[0]
+        return Maps(maps.float().contiguous(memory_format=torch.channels_last), views.matrices, first, around)
 
     def decode(self, maps: Maps, box: Box, grid: Grid) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the first voxel and the numbers (n, numbers of the head) of some voxels at a time, through all of a grid."""
@@ -187,9 +209,16 @@ class XGRM(nn.Module):
         if self.size.octaves:
             turns = points[:, :, None] * (torch.pi / 2 * 2.0 ** torch.arange(self.size.octaves, device=points.device))
             known = torch.cat([known, turns.sin().flatten(1), turns.cos().flatten(1)], dim=1)
+        if maps.first is not None:
+            near = maps.first.at(maps.around, points).T
+            known = torch.cat([known, near], dim=1)
         hidden = self.decoder(known)
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.last(hidden.float())
+            raw = self.last(hidden.float())
+            if maps.first is None:
+                return raw
+            better = (near[:, :1] + near[:, 1:2]).float().clamp(min=LEAST)
+            return torch.cat([raw[:, :1] + better + torch.log(-torch.expm1(-better)), raw[:, 1:]], dim=1)
 
 
 def _detail(features: int) -> nn.Module:
@@ -200,7 +229,10 @@ def begin(size: Size = COMPACT, seed: int = 0) -> XGRM:
     """A network with random weights of its own seed; the caller's random numbers go on undisturbed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return XGRM(size)
+        network = XGRM(size)
+    if network.first is not None:
+        network.first.begin()
+    return network
 
 
 def card_of(size: Size) -> dict:

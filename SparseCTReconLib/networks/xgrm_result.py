@@ -10,6 +10,7 @@ from ..geometry import Geometry
 from ..grid import Grid
 from ..scan import Scan
 from .dice_views import Box
+from .first_volume import First
 from .posed_views import posed
 from .voxel_gaussians import gaussians, render, render_voxels
 from .xgrm import GAUSSIANS, XGRM
@@ -26,6 +27,8 @@ class Reconstruction:
         Three views or more.
     grid : Grid
         Voxels of the volume, and places of the Gaussians.
+    first : array [z, y, x], optional
+        For a network that is shown one: a first volume in 1/mm on the grid, as `first_volume` says.
 
     Raises
     ------
@@ -33,12 +36,13 @@ class Reconstruction:
         Where there are too few views.
     """
 
-    def __init__(self, network: XGRM, scan: Scan, grid: Grid):
+    def __init__(self, network: XGRM, scan: Scan, grid: Grid, first: np.ndarray | None = None):
         self.network, self.grid, self.mu_water = network.eval(), grid, scan.mu_water
         self.box = Box.of(scan.geometry)
         views = posed(scan, self.box, network.size.edge, network.size.patch).to(network.device)
+        shown = None if first is None else First.of(first / np.float32(scan.mu_water), grid, self.box).to(network.device)
         with torch.no_grad(), self._precision():
-            self.maps = network.look(views)
+            self.maps = network.look(views, shown)
 
     def _precision(self, enabled: bool = True):
         device = self.network.device.type

@@ -23,6 +23,7 @@ from ..geometry import Geometry
 from ..grid import Grid
 from ..networks import xgrm_weights
 from ..networks.dice_views import Box
+from ..networks.first_volume import First
 from ..networks.posed_views import posed
 from ..networks.voxel_gaussians import gaussians, render, render_voxels
 from ..networks.xgrm import GAUSSIANS, XGRM, card_of
@@ -35,6 +36,7 @@ DECAY, BETAS = 0.05, (0.9, 0.95)
 """Of AdamW; biases, norms and tokens do not decay."""
 
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
+LEAST_LOSS = 1e-6
 AROUND = 1.5
 """Pixels along an edge of a box's X-ray over voxels along an edge of the box: its diagonal and some more."""
 
@@ -78,6 +80,43 @@ class Losses(NamedTuple):
     squares: torch.Tensor
     photometric: torch.Tensor
     structure: torch.Tensor
+
+    def shares(self, given: Losses) -> Losses:
+        """As shares of another volume's, of the squares the root."""
+        squares, *others = (mine / (other + LEAST_LOSS) for mine, other in zip(self, given))
+        return Losses(squares.sqrt(), *others)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """X-rays of a box, which may be none.
+
+    Parameters
+    ----------
+    part : Grid
+        The box.
+    geometry : Geometry, optional
+    mu_water : float
+        In 1/mm.
+    """
+
+    part: Grid
+    geometry: Geometry | None
+    mu_water: float
+
+    def losses(self, volume: torch.Tensor, shown, truth: torch.Tensor) -> Losses:
+        """Of a volume [z, y, x] relative to water, whose X-rays are taken of `shown`: of itself, or of Gaussians."""
+        squares = seen_squares(volume, truth)
+        if self.geometry is None:
+            return Losses(squares, *torch.zeros(2, device=volume.device))
+        made, wanted = self._of(shown), self._of(truth)
+        return Losses(squares, (made - wanted).abs().mean(), 1 - ssim(made, wanted))
+
+    def _of(self, shown) -> torch.Tensor:
+        water = self.mu_water * max(self.part.extent_mm)
+        if isinstance(shown, torch.Tensor):
+            return render_voxels(shown * self.mu_water, self.part, self.geometry) / water
+        return render(shown, self.part, self.geometry) / water
 
 
 class XGRMTraining(Learning):
@@ -130,21 +169,23 @@ class XGRMTraining(Learning):
         part = part_of(example.grid, [along.start for along in at], [along.stop - along.start for along in at])
         box, truth = Box.of(example.scan.geometry), torch.from_numpy(example.truth[at].astype(np.float32)).to(device)
         views = posed(example.scan, box, size.edge, size.patch).to(device)
+        first = First.of(example.first, example.grid, box).to(device) if size.around else None
         with self.fabric.autocast():
-            raw = self.model(views, box, part)
-        raw = raw.float()
-        volume = functional.softplus(raw[:, 0]).view(part.shape)
-        squares = seen_squares(volume, truth)
-        if not self.settings.xrays:
-            return Losses(squares, *torch.zeros(2, device=device))
-        geometry, mu_water = around(part, example.scan.geometry, self.settings.xrays, rng), example.scan.mu_water
-        if size.head == GAUSSIANS:
-            made = render(gaussians(raw, part, 0, mu_water), part, geometry)
-        else:
-            made = render_voxels(volume * mu_water, part, geometry)
-        water = mu_water * max(part.extent_mm)
-        made, wanted = made / water, render_voxels(truth * mu_water, part, geometry) / water
-        return Losses(squares, (made - wanted).abs().mean(), 1 - ssim(made, wanted))
+            raw = self.model(views, box, part, first)
+        rays = Rays(part, around(part, example.scan.geometry, self.settings.xrays, rng), example.scan.mu_water)
+        found = self._compared(rays, raw.float(), truth)
+        if first is None:
+            return found
+        with torch.no_grad():
+            given = rays.losses(first.volume[at], first.volume[at], truth)
+        return found.shares(given)
+
+    def _compared(self, rays: Rays, raw: torch.Tensor, truth: torch.Tensor) -> Losses:
+        """What the network has made of a box against the truth there."""
+        volume = functional.softplus(raw[:, 0]).view(rays.part.shape)
+        if self.network.size.head != GAUSSIANS or not self.settings.xrays:
+            return rays.losses(volume, volume, truth)
+        return rays.losses(volume, gaussians(raw, rays.part, 0, rays.mu_water), truth)
 
     def _place(self, truth: np.ndarray, rng: np.random.Generator) -> tuple[slice, ...]:
         """Where a box lies; of some tries the first with body in it."""
@@ -169,8 +210,10 @@ def part_of(grid: Grid, first: list[int], shape: list[int]) -> Grid:
     return Grid(tuple(shape[::-1]), grid.spacing_mm, tuple(origin), grid.direction)
 
 
-def around(part: Grid, geometry: Geometry, count: int, rng: np.random.Generator) -> Geometry:
-    """Views of a box from random angles, at a machine's distances, whose pixels are as large as its voxels where it is."""
+def around(part: Grid, geometry: Geometry, count: int, rng: np.random.Generator) -> Geometry | None:
+    """Views of a box from random angles, at a machine's distances, whose pixels are as large as its voxels where it is; if any."""
+    if not count:
+        return None
     sid, sdd = float(geometry.sid_mm.mean()), float(geometry.sdd_mm.mean())
     pitch, edge = max(part.spacing_mm) * sdd / sid, math.ceil(AROUND * max(part.size))
     angles = rng.uniform(0, 2 * math.pi, count)
