@@ -64,7 +64,7 @@ def _check_nifti_is_whole(image, path: Path):
             length = path.stat().st_size
         else:
             with gzip.open(path) as stream:
-                while block := stream.read(1 << 24):
+                while block := stream.read(1 << 20):
                     length += len(block)
     except (EOFError, OSError, zlib.error):
         length = 0

@@ -128,8 +128,9 @@ def _encoded(text, encoding):
     return text.encode("latin1")
 
 
-def _bytearray(*arguments):
-    return bytearray(*arguments) if arguments and isinstance(arguments[0], (bytes, bytearray)) else bytearray()
+def _bytes(*arguments):
+    """Bytes of bytes; a number would be asked for as many."""
+    return bytes(*arguments) if arguments and isinstance(arguments[0], (bytes, bytearray)) else b""
 
 
 _NUMPY = ("numpy.core", "numpy._core")
@@ -141,8 +142,9 @@ _BUILDERS = (
         ("numpy", "dtype"): _Type,
         ("numpy", "ndarray"): object,
         ("_codecs", "encode"): _encoded,
-        ("builtins", "bytearray"): _bytearray,
-        ("__builtin__", "bytearray"): _bytearray,
+        ("builtins", "bytearray"): _bytes,
+        ("__builtin__", "bytearray"): _bytes,
+        ("__builtin__", "bytes"): _bytes,
         ("collections", "OrderedDict"): dict,
     }
 )
