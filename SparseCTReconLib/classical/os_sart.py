@@ -9,6 +9,10 @@ import torch
 
 from ..operators import Projector
 
+FEWEST = 0.9
+"""Voxels that few rays meet move as slowly as if it were this share of what most meet: where rows end within the object, the rest of it
+would otherwise fill first, with what belongs inside."""
+
 
 def os_sart(
     A: Projector, y: torch.Tensor, subsets: int, relaxation: float = 1.0, decay: float = 0.97, x: torch.Tensor | None = None, done: int = 0
@@ -34,7 +38,7 @@ def os_sart(
     path = A(torch.ones_like(x))
     path = torch.where(path > 1e-3 * path.max(), path, torch.inf)
     share = A.T(torch.ones_like(y)) / subsets
-    share = torch.where(share > 1e-3 * share.max(), share, torch.inf)
+    share = torch.where(share > 1e-3 * share.max(), share, torch.inf).clamp(min=FEWEST * _high(share))
     picks = [slice(first, None, subsets) for first in spread_order(subsets)]
     parts = [(A[pick], y[pick].clone(), path[pick].clone()) for pick in picks]
     relaxation *= decay**done
@@ -46,6 +50,12 @@ def os_sart(
             x.add_(part.T(residual.div_(length)).div_(share), alpha=relaxation).clamp_(min=0)
         relaxation *= decay
         yield x, squared**0.5
+
+
+def _high(share: torch.Tensor) -> float:
+    """What the best tenth of the voxels has at least, of those that any rays meet."""
+    values = share[share.isfinite()]
+    return float(values[:: max(1, len(values) // 100_000)].quantile(0.9)) if len(values) else 0.0
 
 
 def spread_order(count: int) -> list[int]:

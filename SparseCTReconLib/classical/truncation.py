@@ -27,6 +27,10 @@ FITTED = 1 / 16
 """Share of a row's columns, at least three, from which its value and slope at the edge are taken."""
 
 
+TRUNCATED_ROWS = 0.05
+"""Share of the rows' ends that must lie within the object for a scan to be called truncated."""
+
+
 def air_level(projections: np.ndarray) -> float:
     """Line integral below which a pixel of these projections shows air: that of two or three voxels at usual sizes."""
     dense = projections if projections.size < 1_000_000 else projections.ravel()[:: projections.size // 1_000_000]
@@ -81,6 +85,12 @@ def extrapolated_rows(projections: torch.Tensor, geometry: Geometry, mu_water: f
     low, high = (_continued(rows[..., ::step], geometry, mu_water, added) for step in (-1, 1))
     wide = np.concatenate([low[..., ::-1], rows, high], axis=-1)
     return torch.from_numpy(wide), replace(geometry, detector_shape=(nv, nu + 2 * added)), added
+
+
+def is_truncated(scan: Scan) -> bool:
+    """Whether rows end within the object, on sides that no other view measures."""
+    reach = reach_mm(scan.projections, scan.geometry, scan.mu_water)[..., _counted_sides(scan.geometry)]
+    return bool((reach > 0).mean() > TRUNCATED_ROWS)
 
 
 def fdk_of(scan: Scan, grid: Grid, window: str = "hann") -> torch.Tensor:

@@ -132,7 +132,7 @@ def grid_about(geometry: Geometry, size: tuple | None, spacing_mm: tuple | None)
 
 def identity(job: Reconstruction) -> dict:
     """What a job must have in common with one that goes on from its checkpoint."""
-    grid = job.grid.to_dict()
+    grid = job.domain.grid.to_dict()
     return {
         "method": job.method.name,
         "scan": job.scan_hash,

@@ -65,6 +65,8 @@ class State:
     others : dict of str to callable
         Further volumes worth a look, by name: each returns mu in 1/mm, float32 [z, y, x] on the grid; called only when someone wants to
         look. A callable is the same object until there is a new such volume.
+    whole : callable or None
+        Returns the volume with the voxels around the grid on which the method worked beside it; the caller's, not the method's.
     """
 
     stage: str
@@ -78,6 +80,7 @@ class State:
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     others: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    whole: Callable[[], np.ndarray] | None = None
 
 
 def iterate_states(
@@ -136,6 +139,11 @@ class Method:
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     presets: ClassVar[dict[str, dict]] = {"recommended": {}}
     """Option values by the preset's name; the first preset is what runs when none is asked for, and is the options' defaults."""
+    needs_whole_object: ClassVar[bool] = True
+    """Whether what lies outside the grid, on the rays' way, spoils what lies inside: not where each voxel is computed for itself."""
+    poor_on: ClassVar[dict[str, str]] = {}
+    """What to expect of this method on geometries that it is worse on than others are, by `cautions.CONDITIONS`; a clause behind its
+    name."""
     memory_options: ClassVar[tuple[str, ...]] = ()
     """Whole-numbered options that decide how much memory the method takes, the first to be lowered first."""
 

@@ -23,6 +23,7 @@ class CGLS(Method):
         "Hestenes MR, Stiefel E. Methods of conjugate gradients for solving linear systems. J Res NBS 49(6), 1952. doi:10.6028/jres.049.044"
     )
     Options = CGLSOptions
+    poor_on = {"arc": "has nothing to tell what is missing; admm-tv is 5 dB better"}
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)

@@ -39,7 +39,7 @@ def check_memory(method: Method, scan: Scan, grid: Grid, options: MethodOptions,
     def need(grid: Grid = grid, options: MethodOptions = options) -> float:
         return PROGRAM_BYTES + method.memory_bytes(grid, scan, options)
 
-    if available is None or need() <= available:
+    if fits_memory(method, scan, grid, options, available):
         return
     ways = [f"--set {name}={value}" for name in method.memory_options if (value := _fitting_option(options, name, need, available))]
     if size := fitting_size(grid, need, available):
@@ -51,6 +51,11 @@ def check_memory(method: Method, scan: Scan, grid: Grid, options: MethodOptions,
         f"{available / 1e9:.1f} GB are free: {way_out}",
         "too-large",
     )
+
+
+def fits_memory(method: Method, scan: Scan, grid: Grid, options: MethodOptions, available: float | None) -> bool:
+    """Whether `available` bytes hold what is to run; so it is taken where the system does not say."""
+    return available is None or PROGRAM_BYTES + method.memory_bytes(grid, scan, options) <= available
 
 
 def free_bytes(device: str) -> float | None:

@@ -17,6 +17,11 @@ class FDK(Method):
     title = "FDK"
     summary = "Filtered back-projection for cone beams: done in about a second, streaked where views are few."
     citation = "Feldkamp LA, Davis LC, Kress JW. Practical cone-beam algorithm. J Opt Soc Am A 1(6), 1984. doi:10.1364/JOSAA.1.000612"
+    needs_whole_object = False
+    poor_on = {
+        "arc": "leaves out what the missing views would have shown; iterative methods are 4 to 10 dB better",
+        "no circle": "weighs views as if they did and may be wrong all over; take another method",
+    }
     Options = FDKOptions
 
     def run(self, scan, grid, options, device="cpu", resume=None):

@@ -27,6 +27,10 @@ class OSSART(Method):
         "Wang G, Jiang M. Ordered-subset simultaneous algebraic reconstruction techniques (OS-SART). J X-Ray Sci Technol 12(3), 2004."
     )
     Options = OSSARTOptions
+    poor_on = {
+        "arc": "has nothing to tell what is missing; admm-tv is 4 dB better",
+        "truncated": "may be some 20 HU too low towards the edge; admm-tv and cgls are better",
+    }
 
     def run(self, scan, grid, options, device="cpu", resume=None):
         A = projector(scan.geometry, grid, device)

@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from .. import __version__, methods
+from ..classical.truncation import is_truncated
 from ..errors import InputError
 from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
@@ -24,7 +24,10 @@ from ..machine import out_of_memory
 from ..scan import Scan
 from ..units import mu_to_hu
 from .base import Method, MethodOptions, State
-from .checks import check_memory, coverage_warnings, free_bytes, halved, rays_meet, triple
+from .budget import Budget
+from .cautions import cautions
+from .checks import check_memory, coverage_warnings, fits_memory, free_bytes, halved, rays_meet, triple
+from .domain import Cut, Domain, domain, whole
 from .last_good import LastGood, not_finite
 
 DISCLAIMER = "research use only; generated detail may be false"
@@ -50,6 +53,8 @@ class Reconstruction:
         Name of the preset that `options` were put on.
     warnings : tuple of str
         What the user should know before it runs.
+    domain : Domain, optional
+        Where the method works: the grid and what lies around it; the grid alone by default.
     """
 
     scan: Scan
@@ -59,6 +64,10 @@ class Reconstruction:
     device: str
     preset: str = ""
     warnings: tuple[str, ...] = ()
+    domain: Domain | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "domain", self.domain or whole(self.grid))
 
     @cached_property
     def scan_hash(self) -> str:
@@ -66,10 +75,17 @@ class Reconstruction:
 
     @cached_property
     def projector(self):
-        """The operator of the scan's geometry on the grid, with which the residual is computed."""
+        """The operator of the scan's geometry on the domain, with which the residual is computed."""
         from ..operators import projector
 
-        return projector(self.scan.geometry, self.grid, self.device)
+        return projector(self.scan.geometry, self.domain.grid, self.device)
+
+    @cached_property
+    def field_of_view(self) -> np.ndarray:
+        """How well the views see each voxel of the grid, uint8 [z, y, x]: see `operators.field_of_view`."""
+        from ..operators.field_of_view import field_of_view
+
+        return field_of_view(self.scan.geometry, self.grid)
 
     @property
     def backend(self) -> str:
@@ -88,19 +104,19 @@ class Reconstruction:
         if budget_s is not None and not budget_s > 0:
             raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
         kept = LastGood(lambda mu: residual(self.projector, mu, self.scan.projections) < 1)
-        run = self.method.run(self.scan, self.grid, self.options, self.device, resume)
+        run = self.method.run(self.scan, self.domain.grid, self.options, self.device, resume)
         try:
             with contextlib.closing(run):
-                yield from self._driven(run, Budget(budget_s), kept)
+                yield from map(Cut(self.domain), self._driven(run, Budget(budget_s), kept))
         except FloatingPointError as error:
-            yield self._last_good(kept, str(error) or "its numbers ceased to be finite")
+            yield Cut(self.domain)(self._last_good(kept, str(error) or "its numbers ceased to be finite"))
         except Exception as error:
             where = out_of_memory(error)
             state = kept.state(f"the {where} ran out of memory{self._smaller()}") if where else None
             if state is None:
                 raise
             log.warning("%s: %s", self.method.name, state.note)
-            yield state
+            yield Cut(self.domain)(state)
 
     def _smaller(self) -> str:
         """What to lower to take less memory, in brackets; empty where the method has nothing but the grid."""
@@ -149,17 +165,16 @@ class Reconstruction:
         FloatingPointError
             Where no volume is finite.
         """
-        mu = np.asarray(state.volume(), dtype=np.float32)
+        mu = np.asarray((state.whole or state.volume)(), dtype=np.float32)
         if not np.isfinite(mu).all():
-            return self._last_good(state.last_good, "its volume had values that are not finite")
-        return replace(state, volume=lambda: mu)
+            return Cut(self.domain)(self._last_good(state.last_good, "its volume had values that are not finite"))
+        return replace(Cut(self.domain)(replace(state, volume=lambda: mu, others={})), others=state.others)
 
     def volume(self, state: State, seconds: float, unit: str = "HU") -> Volume:
         """The volume of `state` (or of the last good one, see `settle`) with its provenance; `seconds` is what it took."""
         state = self.settle(state)
-        mu = state.volume()
-        attributes = self.provenance(state, seconds, residual(self.projector, mu, self.scan.projections))
-        return Volume(to_unit(mu, unit, self.scan.mu_water), self.grid, attributes | {PREFIX + "unit": unit}, unit)
+        attributes = self.provenance(state, seconds, residual(self.projector, (state.whole or state.volume)(), self.scan.projections))
+        return Volume(to_unit(state.volume(), unit, self.scan.mu_water), self.grid, attributes | {PREFIX + "unit": unit}, unit)
 
     def provenance(self, state: State, seconds: float, reprojection_residual: float) -> dict[str, str]:
         """How the volume came about, as attribute keys and values."""
@@ -180,6 +195,7 @@ class Reconstruction:
             "seconds": f"{seconds:.2f}",
             "reprojection_residual": f"{reprojection_residual:.6g}",
             "geometry": geometry_summary(self.scan.geometry),
+            "domain": self.domain.said,
             "mu_water_per_mm": f"{self.scan.mu_water:.6g}",
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "disclaimer": DISCLAIMER,
@@ -187,44 +203,14 @@ class Reconstruction:
         return {PREFIX + key: str(value) for key, value in facts.items()}
 
 
-class Budget:
-    """Seconds that a run may take, and how far its steps have spent them.
-
-    Parameters
-    ----------
-    seconds : float or None
-        None: no limit.
-    """
-
-    def __init__(self, seconds: float | None):
-        self._seconds = seconds
-        self._start = self._asked = time.monotonic()
-        self._recent: deque[float] = deque(maxlen=3)  # not all: the first step's time holds the compilation of kernels
-
-    def begin_step(self) -> float | None:
-        """The share of the budget that is spent, None before the first step and where there is no budget."""
-        self._asked = time.monotonic()
-        return None if self._seconds is None or not self._recent else (self._asked - self._start) / self._seconds
-
-    def end_step(self) -> None:
-        self._recent.append(time.monotonic() - self._asked)
-
-    def is_spent(self) -> bool:
-        """Whether the next step would probably end too late."""
-        return self._seconds is not None and time.monotonic() - self._start + max(self._recent) > self._seconds
-
-    def too_short(self, state: State) -> str:
-        """A sentence where the first step of several has taken more than the budget; empty otherwise."""
-        taken = time.monotonic() - self._start
-        if self._seconds is None or len(self._recent) > 1 or taken <= self._seconds or state.step >= state.steps:
-            return ""
-        return (
-            f"one step took {taken:.3g} s, more than the budget of {self._seconds:g} s: the volume is that of step {state.step} of "
-            f"{state.steps}; give more time or a coarser grid"
-        )
-
-
-def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: str = "auto", options: dict | None = None) -> Reconstruction:
+def prepare(
+    scan: Scan,
+    method: str = "naf",
+    grid: Grid | None = None,
+    device: str = "auto",
+    options: dict | None = None,
+    extended: bool = True,
+) -> Reconstruction:
     """Check everything that can be checked before the work starts.
 
     Parameters
@@ -238,6 +224,8 @@ def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: s
         "auto", "cpu" or "cuda".
     options : dict, optional
         Options of the method by name, put on those of the preset that it names under "preset".
+    extended : bool
+        Whether the method may work on a larger grid where the object reaches beyond the one that is asked for.
 
     Raises
     ------
@@ -254,11 +242,17 @@ def prepare(scan: Scan, method: str = "naf", grid: Grid | None = None, device: s
             "grid-missed",
         )
     device = choose_device(device, chosen)
-    check_memory(chosen, scan, grid, parsed, free_bytes(device))
-    warnings = coverage_warnings(scan.geometry, grid)
+    free = free_bytes(device)
+    check_memory(chosen, scan, grid, parsed, free)
+    warnings = coverage_warnings(scan.geometry, grid) + cautions(chosen, scan.geometry, is_truncated(scan))
     for sentence in warnings:
         log.warning(sentence)
-    return Reconstruction(scan, chosen, parsed, grid, device, preset, tuple(warnings))
+    works_on = whole(grid)
+    if extended and chosen.needs_whole_object:
+        works_on = domain(scan, grid, lambda larger: fits_memory(chosen, scan, larger, parsed, free))
+    if works_on.is_larger:
+        log.info("%s works on %s", chosen.name, works_on.said)
+    return Reconstruction(scan, chosen, parsed, grid, device, preset, tuple(warnings), works_on)
 
 
 def reconstruct(

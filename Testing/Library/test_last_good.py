@@ -46,7 +46,9 @@ def method(monkeypatch):
 @pytest.fixture
 def scan():
     geometry = Geometry.preset("linac", 6, detector_shape=(12, 16), pixel_mm=(30, 25))
-    return Scan(np.full((6, 12, 16), 0.5), geometry, photons=1e5, mu_water=0.02)
+    projections = np.zeros((6, 12, 16))
+    projections[:, 3:9, 4:12] = 0.5  # the shadow of the grid
+    return Scan(projections, geometry, photons=1e5, mu_water=0.02)
 
 
 def looked_at(state):
@@ -102,7 +104,7 @@ def test_a_finite_volume_that_explains_the_data_worse_than_nothing_is_no_good_on
     method.telling = "raising before"
     states = method.run(scan, GRID, method.Options())
     monkeypatch.setattr(
-        method, "run", lambda *arguments: (replace(state, volume=lambda: np.full(GRID.shape, 1e6, np.float32)) for state in states)
+        method, "run", lambda scan, grid, *more: (replace(state, volume=lambda: np.full(grid.shape, 1e6, np.float32)) for state in states)
     )
     with pytest.raises(FloatingPointError, match="before it had a good volume"):
         reconstruct(scan, "diverging", GRID)
