@@ -4,7 +4,7 @@
     adjust             minimise  mean (mu(x) - t(x))^2 + b L_denoising           encoder and codebooks frozen          (eq. 13)
 
 Squares beyond 1000 HU on both sides count a fifth; the paper clips there. A network that betters a first volume x lowers |mu - t| / |x - t|
-in the place of the squares, since some scans are much harder than others.
+in the place of the squares, since some scans are much harder than others, and sees nothing but the few views that x is made of.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class DiCETraining(Learning):
         for example in examples:
             box, index = Box.of(example.scan.geometry), interleaved(example.truth.shape, count, rng)
             matrix = box.voxels(example.grid)
-            seen.append(self.network.looks(example.scan, box).to(device))
+            scan = example.scan.subset(np.arange(example.few)) if self.network.configuration.around else example.scan
+            seen.append(self.network.looks(scan, box).to(device))
             points.append(torch.from_numpy(index[:, ::-1].copy()).float() @ matrix[:, :3].T + matrix[:, 3])
             truth.append(torch.from_numpy(example.truth[tuple(index.T)].astype(np.float32)))
         return seen, torch.stack(points).to(device), torch.stack(truth).to(device), [example.few for example in examples]

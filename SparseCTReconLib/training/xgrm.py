@@ -36,7 +36,9 @@ DECAY, BETAS = 0.05, (0.9, 0.95)
 """Of AdamW; biases, norms and tokens do not decay."""
 
 BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
-LEAST_LOSS = 1e-6
+LEAST_LOSSES = (1e-6, 1e-4, 1e-3)
+"""Of a first volume, added to its own: a box where it is right asks for nothing."""
+
 AROUND = 1.5
 """Pixels along an edge of a box's X-ray over voxels along an edge of the box: its diagonal and some more."""
 
@@ -83,7 +85,7 @@ class Losses(NamedTuple):
 
     def shares(self, given: Losses) -> Losses:
         """As shares of another volume's, of the squares the root."""
-        squares, *others = (mine / (other + LEAST_LOSS) for mine, other in zip(self, given))
+        squares, *others = (mine / (other + least) for mine, other, least in zip(self, given, LEAST_LOSSES))
         return Losses(squares.sqrt(), *others)
 
 
