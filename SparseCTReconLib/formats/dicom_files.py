@@ -5,6 +5,7 @@ Names of patients must reach no log, so pydicom's warnings are silenced and its 
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -70,13 +71,33 @@ def dataset_of(path: Path):
     return _read(path)
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is asked for than is there: Python makes room for what is asked, and lengths of elements may be absurd."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self._length = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._length - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _syntax(reader, file):
+    """The transfer syntax, from the group of elements in front; what follows is not touched."""
+    reader.read_preamble(file, False)
+    return reader.read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2).TransferSyntaxUID
+
+
 def _read(path: Path, **how):
     library = pydicom()
     with quiet():
         try:
-            syntax = library.filereader.read_file_meta_info(path).TransferSyntaxUID
-            deflated = syntax == library.uid.DeflatedExplicitVRLittleEndian
-            dataset = None if deflated else library.dcmread(path, **how)
+            with _Bounded(path) as file:
+                syntax = _syntax(library.filereader, file)
+                deflated = syntax == library.uid.DeflatedExplicitVRLittleEndian
+                file.seek(0)
+                dataset = None if deflated else library.dcmread(file, **how)
             syntax.is_compressed  # noqa: B018 - raises for what is no transfer syntax
         except Exception as error:  # whatever a damaged file makes it do
             raise InputError(f"{path} cannot be read as DICOM: it is damaged or cut short; copy it again", "unreadable") from error

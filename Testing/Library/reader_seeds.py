@@ -6,6 +6,7 @@ To have a reader fuzzed, add a function that writes a scan into a folder and ret
 import lab_files
 import numpy as np
 import scan_files
+import scanner_seeds
 import SimpleITK as sitk
 
 from SparseCTReconLib import Geometry, Scan
@@ -104,4 +105,4 @@ SEEDS = {
     "lab: MetaImage": _lab_images("mha", False),
     "lab: NIfTI": _lab_images("nii", False),
     "lab: NIfTI, packed": _lab_images("nii.gz", True),
-}
+} | scanner_seeds.SEEDS
