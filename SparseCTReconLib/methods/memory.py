@@ -35,7 +35,7 @@ FIELD_OF_DIFFNR = {"rays": 2048, "sample_spacing": 2.0, "levels": 8, "log2_table
 """naf's options as diffnr-naf has them."""
 
 BETTERED_VOLUMES = 32
-"""That DiCE holds where it betters a first volume: what restores one, and features of it."""
+"""That a network holds where it betters a first volume: what restores one, and features of it."""
 
 DICE_STACKS = 90
 """Stacks of projections that DiCE's maps of the views take, with copies, in the paper's size."""
@@ -146,12 +146,8 @@ def _weights(options: Mapping) -> float:
         return WEIGHTS_BYTES
 
 
-def _deepsparse(grid: Grid, options: Mapping) -> float:
+def _feed_forward(grid: Grid, options: Mapping) -> float:
     return 4.0 * BETTERED_VOLUMES * voxels(grid) + POINTS_BYTES + _weights(options)
-
-
-def _x_grm(grid: Grid, options: Mapping) -> float:
-    return POINTS_BYTES + _weights(options)
 
 
 _MORE = {
@@ -160,6 +156,6 @@ _MORE = {
     "r2-gaussian": _r2_gaussian,
     "diffnr-naf": _diffnr_naf,
     "diffnr-gaussian": _diffnr_gaussian,
-    "deepsparse": _deepsparse,
-    "x-grm": _x_grm,
+    "deepsparse": _feed_forward,
+    "x-grm": _feed_forward,
 }

@@ -14,6 +14,7 @@ from ..grid import Grid
 from ..networks import scan_range, xgrm_weights
 from ..networks.xgrm_result import Reconstruction
 from ..scan import Scan
+from .admm_tv import first_volume
 from .checks import check_memory, free_bytes
 from .feed_forward import check_views
 from .reconstruct import DISCLAIMER, choose_device
@@ -63,7 +64,8 @@ def novel_views(scan: Scan, geometry: Geometry, weights: str = "auto", grid: Gri
         "warnings": warning,
         "disclaimer": DISCLAIMER,
     }
-    rendered = np.maximum(Reconstruction(network, scan, grid).xrays(geometry), 0)
+    first = first_volume(scan, grid) if network.size.around else None
+    rendered = np.maximum(Reconstruction(network, scan, grid, first).xrays(geometry), 0)
     return Scan(rendered, geometry, None, scan.mu_water, provenance)
 
 

@@ -29,14 +29,15 @@ class XGRMMethod(FeedForward):
 class Seen:
     """X-GRM with a file's weights, and what it makes of a scan; see `feed_forward.Learned`."""
 
-    betters, refinements = False, 0
+    refinements = 0
 
     def __init__(self, path, scan, grid, device: str):
         network, self.file = xgrm_weights.load(path)
         self.network, self.scan, self.grid = network.to(device), scan, grid
+        self.betters = bool(network.size.around)
 
     def look(self, first: np.ndarray | None) -> None:
-        self.result = Reconstruction(self.network, self.scan, self.grid)
+        self.result = Reconstruction(self.network, self.scan, self.grid, first)
 
     def refine(self) -> Iterator[float]:
         yield from ()

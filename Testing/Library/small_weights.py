@@ -8,6 +8,7 @@ import torch
 
 from SparseCTReconLib.networks import dice_weights, scan_range, xgrm_weights
 from SparseCTReconLib.networks.dice import begin
+from SparseCTReconLib.networks.xgrm import begin as begin_xgrm
 
 
 def dice(folder, scans=(), name="deepsparse_limb", network=None, **card):
@@ -17,19 +18,25 @@ def dice(folder, scans=(), name="deepsparse_limb", network=None, **card):
     return path
 
 
-def bettering(folder, scans=(), **card):
-    """A file of a tiny DiCE that is shown a first volume."""
-    made = begin(replace(small_dice.SMALL, around=2, plain_output=True)).eval()
+def bettering(folder, name, scans=(), **card):
+    """A file of a tiny network of a method that is shown a first volume."""
+    if name == "deepsparse":
+        return dice(folder, scans, network=_noisy(begin(replace(small_dice.SMALL, around=2, plain_output=True))), **card)
+    return xgrm(folder, scans, network=_noisy(begin_xgrm(small_xgrm.size(around=2))), **card)
+
+
+def _noisy(network):
+    """A network none of whose layers is zero by design."""
     numbers = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=numbers))
-    return dice(folder, scans, network=made, **card)
+    return network.eval()
 
 
-def xgrm(folder, scans=(), name="x-grm_limb", **card):
+def xgrm(folder, scans=(), name="x-grm_limb", network=None, **card):
     """A file of a tiny X-GRM's weights."""
-    made, path = small_xgrm.network(), folder / f"{name}.safetensors"
+    made, path = network or small_xgrm.network(), folder / f"{name}.safetensors"
     xgrm_weights.save(made, path, _card("x-grm", made, scans) | card)
     return path
 

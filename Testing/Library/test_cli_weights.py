@@ -13,6 +13,7 @@ from released_dice import state_dict
 
 from SparseCTReconLib import Geometry, novel_views, read_scan, resources, weight_files, weights, write_scan
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.methods.admm_tv import first_volume
 from SparseCTReconLib.networks import dice_weights, scan_range
 from SparseCTReconLib.networks.xgrm_result import Reconstruction
 
@@ -24,7 +25,7 @@ def shelf(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv(weights.VARIABLE, str(folder))
     monkeypatch.setenv("SPARSECTRECON_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(resources, "_PLACES", (tmp_path / "none",))
+    monkeypatch.setattr(resources, "folders", lambda name: [])
     return folder
 
 
@@ -119,6 +120,15 @@ def small_xgrm_network(path):
     from SparseCTReconLib.networks import xgrm_weights
 
     return xgrm_weights.load(path)[0]
+
+
+def test_a_network_that_betters_a_first_volume_renders_what_it_makes_of_it(shelf):
+    path, scan = small_weights.bettering(shelf, "x-grm"), small_xgrm.scan()
+    geometry = Geometry.circular(2, 220.0, 330.0, (10, 12), (4.0, 4.0))
+    made = novel_views(scan, geometry, weights=str(path), grid=small_xgrm.GRID)
+    first = first_volume(scan, small_xgrm.GRID)
+    wanted = Reconstruction(small_xgrm_network(path), scan, small_xgrm.GRID, first).xrays(geometry)
+    np.testing.assert_allclose(made.projections, np.maximum(wanted, 0), atol=1e-6)
 
 
 def test_the_command_writes_a_scan_of_the_same_machine(few, shelf, tmp_path, capsys):
