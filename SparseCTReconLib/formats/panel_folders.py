@@ -62,8 +62,11 @@ def projections_of(folder: Path, kinds: set[str]) -> tuple[list[Path], str]:
         raise InputError(f"{folder} holds {len(folders)} scans ({names}): give the folder of one", "which-series")
     found = [(path, kind_of(path)) for path in files_in(folders[0])]
     files = [(path, kind) for path, kind in found if kind in kinds]
-    if len({kind for _, kind in files}) > 1:
-        raise InputError(f"{folders[0]} holds projections of several formats: keep those of one scan", "which-series")
+    other = next((path for path, kind in files if kind != files[0][1]), None)
+    if other is not None:
+        raise InputError(
+            f"{folders[0]} holds projections of several formats ({files[0][0].name}, {other.name}): keep those of one scan", "which-series"
+        )
     _check_nothing_is_missing([path for path, _ in files], found, folders[0])
     return [path for path, _ in files], files[0][1]
 

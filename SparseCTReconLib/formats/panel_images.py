@@ -64,6 +64,8 @@ def kind_of(path: Path) -> str | None:
     if head.startswith(_HIS) and len(head) >= _HIS_HEADER:
         return "his"
     if head.startswith(_OBI_KINDS) and len(head) == _OBI_HEADER:
+        if b"HNC" in head[:32] or b"HND" in head[:32]:
+            return "hnc" if b"HNC" in head[:32] else "hnd"
         columns, rows = struct.unpack_from("<II", head, 120)
         return "hnc" if path.stat().st_size == _OBI_HEADER + 2 * rows * columns else "hnd"
     return None

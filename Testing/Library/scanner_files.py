@@ -54,6 +54,7 @@ def hnd(image, angle_deg, **header):
 
 def hnc(image, angle_deg, **header):
     """A file of Varian's OBI, 16 bits a pixel."""
+    header["fields"] = {(0, "32s"): b"VARIAN_VA_INTERNAL_HNCU_1.0"} | header.get("fields", {})
     return varian_header(image.shape, angle_deg, **header) + np.asarray(image, "<u2").tobytes()
 
 
