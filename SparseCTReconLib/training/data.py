@@ -29,6 +29,9 @@ OFFSET = 0.02
 
 simulating = logging.getLogger("SparseCTReconLib.simulate")
 
+SMALL = (0.4, 0.85)
+"""Of their size, at which small bodies are shown."""
+
 AHEAD = 2
 """Examples that each worker makes before they are asked for."""
 
@@ -75,6 +78,8 @@ class Drawn:
         Share of the bodies that are deformed.
     truncated : float
         Share of the scans whose detector is too small for the body; their truth is what lies in its field.
+    small : float
+        Share of the bodies that are shown at less than their size, through which more photons come.
     """
 
     voxels: tuple[int, ...] = (64,)
@@ -84,6 +89,7 @@ class Drawn:
     half: float = 0.5
     deformed: float = 0.0
     truncated: float = 0.0
+    small: float = 0.0
 
     def __post_init__(self):
         for name in ("voxels", "views", "photons"):
@@ -95,7 +101,7 @@ class Drawn:
             raise InputError(f"{few} to {many} of {self.of} views: give the fewest, the most, and no fewer of which", "bad-option")
         if not 1 <= dim <= bright < np.inf:
             raise InputError(f"{dim:g} to {bright:g} photons: give the fewest, 1 or more, and the most", "bad-option")
-        shares = {"half circles": self.half, "deformed bodies": self.deformed, "truncated scans": self.truncated}
+        shares = {"half circles": self.half, "deformed bodies": self.deformed, "truncated scans": self.truncated, "small bodies": self.small}
         for what, share in shares.items():
             if not 0 <= share <= 1:
                 raise InputError(f"a share {share} of {what}: give 0 to 1", "bad-option")
@@ -144,7 +150,8 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng((self.seed, 1, index))
         _, values, field_mm = body([self.ct(index).volume()], self.drawn.voxels, rng, ANY_FIELD)
-        values, share = self._changed(values, np.random.default_rng((self.seed, 3, index)))
+        values, share, size = self._changed(values, np.random.default_rng((self.seed, 3, index)))
+        field_mm *= size
         fine, grid = grids(len(values), field_mm)
         geometry, photons = self.drawn.geometry(len(values), field_mm * share, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
         with _silent(simulating if share < 1 else None):
@@ -153,11 +160,12 @@ class Examples:
         middle = Grid.centred((seen.stop - seen.start,) * 3, grid.spacing_mm)
         return Example(scan, middle, in_voxels(values)[seen, seen, seen].astype(np.float16))
 
-    def _changed(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """A body, deformed or as it was, and how much of its field the detector sees."""
-        deforming, truncating = rng.random(2) < (self.drawn.deformed, self.drawn.truncated)
+    def _changed(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+        """A body, deformed or as it was, how much of its field the detector sees, and the share of its size at which it is shown."""
+        deforming, truncating, shrinking = rng.random(3) < (self.drawn.deformed, self.drawn.truncated, self.drawn.small)
         values = in_cylinder(deformed(values, rng)) if deforming else values
-        return values, rng.uniform(SMALLEST, LARGEST) if truncating else 1.0
+        share = rng.uniform(SMALLEST, LARGEST) if truncating else 1.0
+        return values, share, rng.uniform(*SMALL) if shrinking else 1.0
 
 
 @contextmanager

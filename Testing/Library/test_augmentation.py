@@ -104,6 +104,14 @@ def test_the_truth_of_a_truncated_scan_is_what_its_detector_sees_and_the_body_go
     assert truncated > 1.04 and not_truncated == pytest.approx(1, abs=0.02) and not caplog.records
 
 
+def test_a_small_body_has_the_same_voxels_smaller_and_lets_more_photons_through(cts):
+    for number in range(3):
+        one, whole = (Examples(cts, replace(DRAWN, small=share))[number] for share in (1.0, 0.0))
+        share = one.grid.spacing_mm[0] / whole.grid.spacing_mm[0]
+        assert 0.4 <= share <= 0.85 and np.array_equal(one.truth, whole.truth)
+        assert one.scan.projections.mean() == pytest.approx(share * whole.scan.projections.mean(), rel=0.1)
+
+
 def test_the_stages_of_deepsparse_have_them_too(cts):
     drawn = replace(DRAWN, truncated=1.0, deformed=1.0)
     one = HybridExamples(cts, drawn, Stage("adapt", (3, 3), 6))[0]
@@ -115,7 +123,7 @@ def test_the_middle_of_an_edge():
     assert Grid.centred((6, 6, 6), (1, 1, 1)).size[0] == inner(10, 0.6).stop - inner(10, 0.6).start
 
 
-@pytest.mark.parametrize("wrong", [{"half": 1.1}, {"deformed": -0.1}, {"truncated": 2.0}])
+@pytest.mark.parametrize("wrong", [{"half": 1.1}, {"deformed": -0.1}, {"truncated": 2.0}, {"small": 2.0}])
 def test_shares_that_are_none_are_refused(wrong):
     with pytest.raises(InputError, match="a share .* give 0 to 1"):
         Drawn(**wrong)
