@@ -10,6 +10,10 @@ from .scan_node import loadScan
 FILE_TYPE = "SparseCTReconScan"
 _DESCRIPTION, _GEOMETRY = "scan.json", "geometry.xml"
 _HEAD_BYTES = 4096
+_ENDINGS = (".json", ".xml", ".pickle", ".pkl", ".yaml", ".yml", ".csv", ".mat", ".npz")
+"""Of files that Slicer asks about; what they are, their content says."""
+_IN_FILES = ("rtk_scan", "naf", "r2_gaussian", "deepsparse", "tigre", "lab")
+"""Formats of the library that such a file can be."""
 
 
 class SparseCTReconFileReader:
@@ -25,15 +29,18 @@ class SparseCTReconFileReader:
         return FILE_TYPE
 
     def extensions(self):
-        return [_("Cone-beam CT scan") + " (*.json *.xml)"]
+        return [_("Cone-beam CT scan") + " (" + " ".join("*" + ending for ending in _ENDINGS) + ")"]
 
     def canLoadFileConfidence(self, filePath):
-        """High for the file that stands for a scan folder: its scan.json, or its RTK geometry where there is no scan.json."""
+        """High for the file that stands for a scan folder: its scan.json, or its RTK geometry where there is no scan.json; less, but more
+        than for a text or a table, for what a reader of the library recognises."""
         path = Path(filePath)
         if path.name == _DESCRIPTION and _holds(path, b'"SparseCTRecon scan"'):
             return 0.9
         alone = path.name == _GEOMETRY and not (path.parent / _DESCRIPTION).exists()
-        return 0.9 if alone and _holds(path, b"<RTKThreeDCircularGeometry") else 0.0
+        if alone and _holds(path, b"<RTKThreeDCircularGeometry"):
+            return 0.9
+        return 0.7 if path.suffix.lower() in _ENDINGS and _isForeignScan(path) else 0.0
 
     def load(self, properties):
         try:
@@ -43,6 +50,15 @@ class SparseCTReconFileReader:
             return False
         self.parent.loadedNodes = [node.GetID()]
         return True
+
+
+def _isForeignScan(path):
+    from SparseCTReconLib.formats import scan_format
+
+    try:
+        return scan_format(path) in _IN_FILES
+    except (OSError, ImportError):
+        return False
 
 
 def _holds(path, text):

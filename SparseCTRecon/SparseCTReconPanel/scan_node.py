@@ -26,6 +26,8 @@ CT_ROLE = PREFIX + "ct"
 """Role of the node reference to the CT that the scan was simulated from."""
 _SEALED = ("scan", "units", "geometry", "photons", "muWater", "provenance", "voxels")
 _POSES = ("source", "detector", "u", "v")
+_OF_A_FOLDER = ("scan.json", "geometry.xml", "projections.mha", "projections.nrrd", "meta_data.json")
+"""Files that stand for the folder they lie in."""
 
 
 def isScan(node):
@@ -82,8 +84,15 @@ def loadScan(path, name=""):
         ) from error
     except MemoryError as error:
         raise ValueError(_("{path} does not fit into the memory that is free: close other data first.").format(path=path)) from error
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
-    return createScanNode(scan, name or os.path.basename(folder) or _("Scan"))
+    return createScanNode(scan, name or _nameOf(path) or _("Scan"))
+
+
+def _nameOf(path):
+    """The name of a scan: that of its folder, or of a file that is a scan by itself."""
+    folder, file = os.path.split(path)
+    if os.path.isdir(path):
+        return file
+    return os.path.basename(folder) if file in _OF_A_FOLDER else os.path.splitext(file)[0]
 
 
 def saveScan(node, folder):
@@ -99,6 +108,12 @@ def saveScan(node, folder):
 def assumedOf(node):
     """What was assumed when the scan was read, since its files did not say it; empty for most."""
     return str(provenanceOf(node).get("assumed", ""))
+
+
+def warningsOf(node):
+    """What looked wrong when the scan was read, a list of texts."""
+    said = provenanceOf(node).get("warnings", ())
+    return [str(text) for text in said] if isinstance(said, (list, tuple)) else []
 
 
 def geometryOf(node):

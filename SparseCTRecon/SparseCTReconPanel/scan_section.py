@@ -12,7 +12,7 @@ from . import machine
 from .drop import DropTarget
 from .request import Request, Source
 from .scan_display import ScanDisplay
-from .scan_node import CLASS, SCAN, assumedOf, ctOf, geometryOf, isScan
+from .scan_node import CLASS, SCAN, assumedOf, ctOf, geometryOf, isScan, warningsOf
 from .section import Section
 
 
@@ -189,6 +189,8 @@ def _ofScan(node):
         said += " " + machine.sight(geometry, ct)
     if assumedOf(node):
         said += " " + _("Assumed: {assumed}.").format(assumed=assumedOf(node))
+    if warningsOf(node):
+        said += " " + _("Look at this: {warnings}.").format(warnings="; ".join(warningsOf(node)))
     return geometry, said
 
 

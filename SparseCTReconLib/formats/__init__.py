@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 from ..errors import InputError
 from ..grid import Volume
@@ -115,7 +116,7 @@ def read_scan(path) -> Scan:
     path = existing(path)
     try:
         with _warnings() as said:
-            scan = _reader_of(path).read(path)
+            scan = _reader(_known(path)).read(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): check it and the right to read it", "unreadable") from error
     if said:
@@ -138,12 +139,21 @@ def _warnings():
         log.removeHandler(handler)
 
 
-def _reader_of(path):
-    for module in SCAN_FORMATS.values():
-        reader = import_module(f"{__name__}.{module}")
-        if reader.recognises(path):
-            return reader
-    raise InputError(f"{path} is no scan: give {' or '.join(SCAN_FORMATS)}", "not-a-scan")
+def scan_format(path) -> str | None:
+    """The module among `SCAN_FORMATS` that would read `path`; None where none does."""
+    path = Path(path)
+    return next((module for module in SCAN_FORMATS.values() if _reader(module).recognises(path)), None)
+
+
+def _reader(module: str):
+    return import_module(f"{__name__}.{module}")
+
+
+def _known(path) -> str:
+    module = scan_format(path)
+    if module is None:
+        raise InputError(f"{path} is no scan; known are {'; '.join(SCAN_FORMATS)}", "not-a-scan")
+    return module
 
 
 def write_scan(scan: Scan, folder) -> None:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name, module in (("slicer-core", "slicer"), ("PySide6", "PySide6")) if importlib.util.find_spec(module) is None]
 collect_ignore = ["host"]
 sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT / "Testing" / "Library"))  # scans as other codes write them
 
 
 @pytest.fixture(scope="session")

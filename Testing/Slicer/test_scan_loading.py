@@ -3,6 +3,7 @@
 import types
 
 import pytest
+import scan_files
 from acting_worker import small_scan
 
 from SparseCTReconLib import formats
@@ -85,6 +86,31 @@ def test_slicer_knows_a_scan_by_the_file_that_stands_for_its_folder(reader, fold
     (tmp_path / "geometry.xml").write_text("<house/>")
     for name in ("scan.json", "geometry.xml", "nothing.json"):
         assert reader.canLoadFileConfidence(str(tmp_path / name)) == 0.0
+
+
+def test_scans_of_other_codes_are_loaded_by_their_file(slicer, logic, reader, tmp_path):
+    from SparseCTReconPanel.scan_node import assumedOf, scanOf, warningsOf
+
+    file = scan_files.naf(tmp_path / "chest_50.pickle")
+    other = scan_files.tigre_mat(tmp_path / "scan.mat")
+    node = logic.loadScan(str(file))
+    assert node.GetName() == "chest_50"
+    assert scanOf(node).content_hash() == formats.read_scan(file).content_hash()
+    assert "normalised" in assumedOf(node)
+    assert warningsOf(node) == []
+    (tmp_path / "note.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "list.pickle").write_bytes(b"\x80\x04]\x94.")
+    confidences = [reader.canLoadFileConfidence(str(tmp_path / name)) for name in (file.name, other.name, "note.csv", "list.pickle")]
+    assert confidences == [0.7, 0.7, 0.0, 0.0]
+
+
+def test_what_looks_wrong_with_a_scan_is_kept_in_the_scene(slicer, logic, tmp_path):
+    import numpy as np
+    from SparseCTReconPanel.scan_node import warningsOf
+
+    degrees = {"angles": np.arange(0.0, 350, 50), "projections": scan_files.projections()}
+    node = logic.loadScan(str(scan_files.naf(tmp_path / "a.pickle", train=degrees)))
+    assert "may be degrees" in warningsOf(node)[0]
 
 
 def test_slicers_reader_loads_a_scan_and_says_what_is_wrong_with_another(slicer, reader, folder):
