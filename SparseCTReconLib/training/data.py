@@ -162,10 +162,10 @@ class Examples:
 
     def _changed(self, values: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
         """A body, deformed or as it was, how much of its field the detector sees, and the share of its size at which it is shown."""
-        deforming, truncating, shrinking = rng.random(3) < (self.drawn.deformed, self.drawn.truncated, self.drawn.small)
+        deforming, truncating = rng.random(2) < (self.drawn.deformed, self.drawn.truncated)
         values = in_cylinder(deformed(values, rng)) if deforming else values
         share = rng.uniform(SMALLEST, LARGEST) if truncating else 1.0
-        return values, share, rng.uniform(*SMALL) if shrinking else 1.0
+        return values, share, rng.uniform(*SMALL) if rng.random() < self.drawn.small else 1.0
 
 
 @contextmanager

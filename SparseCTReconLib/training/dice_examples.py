@@ -139,7 +139,7 @@ class _Chosen:
 
     def __init__(self, drawn: Drawn, views: np.ndarray):
         self.voxels, self.photons, self.views = drawn.voxels, drawn.photons, views
-        self.deformed, self.truncated = drawn.deformed, drawn.truncated
+        self.deformed, self.truncated, self.small = drawn.deformed, drawn.truncated, drawn.small
         self.whole = replace(drawn, views=(drawn.of, drawn.of))
 
     def geometry(self, fine: int, field_mm: float, rng: np.random.Generator) -> Geometry:
