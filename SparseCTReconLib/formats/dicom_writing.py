@@ -13,6 +13,8 @@ from .. import __version__
 from ..errors import InputError
 from ..grid import Grid, Volume
 from .dicom import is_dicom_file
+from .dicom_files import floats_of, header_of, quiet
+from .dicom_files import pydicom as library
 from .files import existing, options_without_folders, remove, unwritable, written_beside
 
 RESEARCH = "RESEARCH USE ONLY, not for diagnosis or treatment: generated detail may be false"
@@ -61,14 +63,14 @@ def write_series(volume: Volume, folder, like=None, description: str | None = No
     InputError
         Where pydicom is missing, the values are no finite HU, `like` is no DICOM, or the folder is in use or cannot be written.
     """
-    pydicom = _pydicom()
+    pydicom = library()
     check_unit(volume.unit)
     if not np.isfinite(volume.array).all():
         raise InputError("the volume has voxels that are not finite numbers: DICOM cannot hold them; fill them with air", "not-finite")
     folder = Path(folder).expanduser().resolve()
     check_folder(folder)
     moment = datetime.datetime.now()
-    shared = _anonymous(moment) if like is None else _taken_from(pydicom, like)
+    shared = _anonymous(moment) if like is None else _taken_from(like)
     shared |= _series(volume.attributes, moment, description) | _image(volume.grid) | _plane(volume.grid)
     dataset = _dataset(pydicom, shared)
     with written_beside(folder) as beside:
@@ -84,7 +86,7 @@ def write_series(volume: Volume, folder, like=None, description: str | None = No
 
 def check_folder(folder) -> None:
     """Refuse a folder that is no place for a series: a file, or one that holds something."""
-    _pydicom()
+    library()
     folder = Path(folder).expanduser()
     try:
         if folder.exists() and not folder.is_dir():
@@ -99,16 +101,6 @@ def check_unit(unit: str) -> None:
     """Refuse values that are not HU, which is what a CT series holds."""
     if unit != "HU":
         raise InputError(f"values in {unit} have no place in a DICOM CT series: write HU, or choose .nrrd", "bad-unit")
-
-
-def _pydicom():
-    try:
-        import pydicom
-    except ImportError:
-        raise InputError("writing DICOM needs pydicom: pip install pydicom", "missing-library") from None
-    if int(pydicom.__version__.split(".")[0]) < 3:
-        raise InputError(f"writing DICOM needs pydicom 3, here is {pydicom.__version__}: pip install -U pydicom", "missing-library")
-    return pydicom
 
 
 def _uid() -> str:
@@ -138,20 +130,18 @@ def _anonymous(moment: datetime.datetime) -> dict:
     }
 
 
-def _taken_from(pydicom, like) -> dict:
+def _taken_from(like) -> dict:
     """Patient, study and frame of reference of the series `like`."""
     path = existing(like)
     file = next((each for each in sorted(path.iterdir()) if is_dicom_file(each)), path) if path.is_dir() else path
-    try:
-        source = pydicom.dcmread(file, stop_before_pixels=True)
+    source = header_of(file)
+    with quiet():
         values = dict.fromkeys(_NEEDED, "") | {name: _plain(source[name]) for name in _NEEDED + _OPTIONAL if name in source}
-        number = int(source.get("SeriesNumber") or 0)
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError) as error:
-        raise InputError(f"{like} cannot be read as DICOM ({error}): give a series whose study this one joins", "unreadable") from error
+    number = floats_of(source, "SeriesNumber")
     if not values["StudyInstanceUID"]:
         raise InputError(f"{like} says nothing of its study (StudyInstanceUID): give another series, or none", "bad-series")
     values["FrameOfReferenceUID"] = values["FrameOfReferenceUID"] or _uid()
-    return values | {"SeriesNumber": _SERIES_BEHIND_THE_SOURCE + number}
+    return values | {"SeriesNumber": _SERIES_BEHIND_THE_SOURCE + int(0 if number is None else number[0])}
 
 
 def _plain(element) -> str | list[str]:
