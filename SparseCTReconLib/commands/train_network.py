@@ -59,6 +59,7 @@ def train_network(asked: Asked, console: Console, report: Console) -> Path:
     check_place(out)
     going = course(plan, work)
     network = going.network()
+    going.check(network)
     fabric = machines.begin(plan.machine)
     if fabric.global_rank:
         console, report = Console(quiet=True), Console(quiet=True)

@@ -18,6 +18,7 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError
 from ..grid import Grid
+from ..methods.admm_tv import first_volume
 from ..networks import dice, dice_weights, scan_range, xgrm, xgrm_weights
 from ..networks.dice_configuration import SIZES
 from ..networks.xgrm_result import Reconstruction
@@ -26,10 +27,14 @@ from . import dice as dice_training
 from . import xgrm as xgrm_training
 from .data import Drawn, Example, Examples
 from .dice_examples import HybridExamples, Stage
+from .kept_examples import KeptExamples
 from .learning import Learning
 from .plan import DiCEPlan, FinetunePlan, Plan, XGRMPlan
 
 SCANS_OF_A_RANGE = 32
+
+KEPT = 1000
+"""Examples with first volumes that are made and learnt from again and again, if not told otherwise."""
 
 
 class Course:
@@ -58,9 +63,28 @@ class Course:
         """A network that has learnt nothing."""
         raise NotImplementedError
 
+    def examples(self, part: str, network, cts: list):
+        """What a part's network learns from."""
+        raise NotImplementedError
+
+    def settings(self, part: str):
+        """How it learns."""
+        raise NotImplementedError
+
     def learner(self, part: str, network, cts: list, fabric, workers: int) -> Learning:
         """What learns in a part, on examples of CTs."""
         raise NotImplementedError
+
+    def check(self, network) -> None:
+        """Refuse, before anything is made, what no part of the training could follow.
+
+        Raises
+        ------
+        InputError
+        """
+        for part in self.parts:
+            self.settings(part)
+            self.examples(part, network, [None])
 
     def views(self) -> tuple[int, int]:
         """The fewest that the network is to be used with, and the most."""
@@ -87,13 +111,24 @@ class Course:
         """What is drawn for every scan."""
         return Drawn(**{**self.plan.scans.model_dump(), **changes})
 
+    def betters(self, network) -> bool:
+        """Whether a network is shown a first volume."""
+        raise NotImplementedError
+
     def kept(self, part: str, examples, firsts: bool):
         """Examples as they are, or those that a part makes once and learns from again and again, with first volumes if need be."""
-        if not self.plan.data.kept:
-            return examples
-        from .kept_examples import KeptExamples
+        count = self.plan.data.kept if self.plan.data.kept is not None else KEPT * firsts
+        if firsts and not count:
+            raise InputError(
+                "data.kept=0: this network betters a first volume, which takes longer to make than to learn from: give the number of "
+                "examples to make and keep on disk",
+                "bad-option",
+            )
+        return KeptExamples(examples, self.work / f"{part}-examples", count, self.plan.seed, firsts) if count else examples
 
-        return KeptExamples(examples, self.work / f"{part}-examples", self.plan.data.kept, self.plan.seed, firsts)
+    def first(self, network, scan: Scan, grid: Grid) -> np.ndarray | None:
+        """The first volume that a network is shown."""
+        return first_volume(scan, grid, network.device.type) if self.betters(network) else None
 
     def identity(self, names: list[str]) -> dict:
         """What must be the same where a stopped training goes on, beside what a checkpoint says; JSON values."""
@@ -137,22 +172,23 @@ class DiCECourse(Course):
     def views(self) -> tuple[int, int]:
         return self.stage(self.parts[-1]).few
 
-    def learner(self, part: str, network, cts: list, fabric, workers: int) -> Learning:
+    def settings(self, part: str) -> dice_training.Settings:
         steps = getattr(self.plan, part) if isinstance(self.plan, FinetunePlan) else self.plan.training
-        settings, stage, seed = dice_training.Settings(**steps.model_dump()), self.stage(part), self.plan.seed
-        examples = HybridExamples(cts, self.drawn(views=(1, self.plan.scans.of)), stage, seed)
-        firsts = bool(getattr(network.configuration, "around", 0))
-        if firsts and not self.plan.data.kept:
-            raise InputError(
-                "this network betters a first volume, which takes longer to make than to learn from: give data.kept, the number of "
-                "examples to make and keep on disk, 1000 say",
-                "bad-option",
-            )
-        examples = self.kept(part, examples, firsts)
-        return dice_training.DiCETraining(examples, network, stage, settings, seed, str(fabric.device), workers, fabric)
+        return dice_training.Settings(**steps.model_dump())
+
+    def examples(self, part: str, network, cts: list):
+        drawn = self.drawn(views=(1, self.plan.scans.of))
+        return self.kept(part, HybridExamples(cts, drawn, self.stage(part), self.plan.seed), self.betters(network))
+
+    def learner(self, part: str, network, cts: list, fabric, workers: int) -> Learning:
+        examples, stage, settings = self.examples(part, network, cts), self.stage(part), self.settings(part)
+        return dice_training.DiCETraining(examples, network, stage, settings, self.plan.seed, str(fabric.device), workers, fabric)
 
     def reconstruct(self, network, scan: Scan, grid: Grid) -> np.ndarray:
-        return dice.reconstruct(network, scan, grid)
+        return dice.reconstruct(network, scan, grid, first=self.first(network, scan, grid))
+
+    def betters(self, network) -> bool:
+        return bool(network.configuration.around)
 
 
 class XGRMCourse(Course):
@@ -170,13 +206,21 @@ class XGRMCourse(Course):
     def views(self) -> tuple[int, int]:
         return self.plan.scans.views
 
+    def settings(self, part: str) -> xgrm_training.Settings:
+        return xgrm_training.Settings(**self.plan.training.model_dump())
+
+    def examples(self, part: str, network, cts: list):
+        return self.kept(part, Examples(cts, self.drawn(), self.plan.seed), self.betters(network))
+
     def learner(self, part: str, network, cts: list, fabric, workers: int) -> Learning:
-        settings, seed = xgrm_training.Settings(**self.plan.training.model_dump()), self.plan.seed
-        examples = self.kept(part, Examples(cts, self.drawn(), seed), firsts=False)
-        return xgrm_training.XGRMTraining(examples, network, settings, seed, str(fabric.device), workers, fabric)
+        examples, settings = self.examples(part, network, cts), self.settings(part)
+        return xgrm_training.XGRMTraining(examples, network, settings, self.plan.seed, str(fabric.device), workers, fabric)
 
     def reconstruct(self, network, scan: Scan, grid: Grid) -> np.ndarray:
-        return Reconstruction(network, scan, grid).volume()
+        return Reconstruction(network, scan, grid, self.first(network, scan, grid)).volume()
+
+    def betters(self, network) -> bool:
+        return bool(network.size.around)
 
 
 COURSES = {DiCEPlan: DiCECourse, FinetunePlan: DiCECourse, XGRMPlan: XGRMCourse}

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import InputError, nearest_name, within_sentence
 from ..methods.base import option
+from ..networks.dice_configuration import SIZES as DICE_SIZES
+from ..networks.xgrm import SIZES as XGRM_SIZES
 from . import dice, xgrm
 from .data import Drawn
 from .dice_examples import STAGES, Stage
@@ -39,7 +41,12 @@ class Data(Section):
     voxels: int | None = option(None, "voxels", "along each edge of a CT made alike; the recipe's if left out", ge=LEAST_VOXELS, le=1024)
     spacing_mm: float | None = option(None, "mm", "between them; the recipe's if left out", gt=0, le=10)
     made_up_limbs: int = option(0, "CTs", "limbs drawn at random to learn from beside them", ge=0)
-    kept: int = option(0, "examples", "to make once and learn from again and again; 0 to make a new one each time", ge=0)
+    kept: int | None = option(
+        None,
+        "examples",
+        "to make once and learn from again and again, 0 for a new one each time; if left out 1000 for networks that better a first volume",
+        ge=0,
+    )
     cache: Path | None = option(None, "", "folder that keeps CTs made alike; in the user's cache folder if left out")
 
     def how(self) -> Recipe:
@@ -66,6 +73,7 @@ class Scans(Section):
     half: float = option(DRAWN.half, "", "share of the scans over 180 degrees; the others go full circle", ge=0, le=1)
     deformed: float = option(DRAWN.deformed, "", "share of the bodies that are deformed smoothly", ge=0, le=1)
     truncated: float = option(DRAWN.truncated, "", "share of the scans whose detector is too small for the body", ge=0, le=1)
+    small: float = option(DRAWN.small, "", "share of the bodies that are shown at less than their size", ge=0, le=1)
 
 
 class ViewedScans(Scans):
@@ -77,14 +85,18 @@ class ViewedScans(Scans):
 class DiCENetwork(Section):
     """DeepSparse's network."""
 
-    size: Literal["compact", "full"] = option("compact", "", "full is the paper's, compact what a CPU can train")
+    size: Literal[tuple(DICE_SIZES)] = option(
+        "compact", "", "full is the paper's; a CPU can train compact, which betters ADMM-TV's volume, and views-alone, which is shown none"
+    )
     start: Path | None = option(None, "", "weights to go on from, in the place of a size")
 
 
 class XGRMNetwork(Section):
     """X-GRM's network."""
 
-    size: Literal["compact", "base"] = option("compact", "", "base is the paper's, compact what a CPU can train")
+    size: Literal[tuple(XGRM_SIZES)] = option(
+        "compact", "", "base is the paper's; a CPU can train compact, which betters ADMM-TV's volume, and views-alone, which is shown none"
+    )
     head: Literal["gaussians", "voxels"] = option("gaussians", "", "what a voxel is decoded to")
     start: Path | None = option(None, "", "weights to go on from, in the place of size and head")
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import small_weights
 import torch
 from cli_cases import refused, run
 from train_cases import configuration, folder_of_cts
@@ -13,7 +14,7 @@ from SparseCTReconLib import weight_files
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.networks import dice, dice_weights, scan_range, xgrm_weights
 from SparseCTReconLib.networks.xgrm_result import Reconstruction
-from SparseCTReconLib.training import course, held_out, learning, steps
+from SparseCTReconLib.training import course, held_out, kept_examples, learning, steps
 from SparseCTReconLib.training import dice as dice_training
 from SparseCTReconLib.training import xgrm as xgrm_training
 from SparseCTReconLib.training.prepared import Recipe, prepare
@@ -120,6 +121,23 @@ def test_figures_are_those_of_the_truth_and_of_something_wrong(cts, tmp_path):
     assert wrong["psnr_db"] == pytest.approx(-20 * np.log10(100 / 2000), abs=0.6)
 
 
+@pytest.mark.parametrize("name, method", [("dice", "deepsparse"), ("xgrm", "x-grm")])
+def test_networks_that_better_a_first_volume_learn_from_examples_that_are_kept(name, method, cts, tmp_path, monkeypatch, capsys):
+    config, _ = configuration(name, tmp_path)
+    start, firsts = small_weights.bettering(tmp_path, method), []
+    made = kept_examples.first_volume
+    monkeypatch.setattr(kept_examples, "first_volume", lambda scan, grid: firsts.append(scan.views) or made(scan, grid))
+    monkeypatch.setattr(course, "KEPT", 3)
+    same = ("train", name, cts, "--config", config, "--start", start, "--out", tmp_path / "mine.safetensors")
+    assert "data.kept=0" in refused(capsys, *same, "--set", "data.kept=0")
+    assert run(*same) == 0
+    assert len(firsts) == 3 and set(firsts) <= {3, 4}, "each is made once, of the views that a user would have"
+    assert not (tmp_path / "mine.training").exists()
+    assert run(*same, "--set", "data.kept=1", "data.held_out=ball_1", "card.figures=true") == 2, "a name alone is no list"
+    assert run(*same, "--set", "data.kept=1", "data.held_out=['ball_1']", "card.figures=true") == 0
+    assert "held out, 3 views" in capsys.readouterr().out
+
+
 # --- in several goes -------------------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +231,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(cts, tmp_p
     assert "holds no weights of X-GRM" in sentence("xgrm", cts, "--out", out, "--start", start)
     assert "not one CT to train on" in sentence("dice", cts / "notes.txt", "--config", config, "--start", start, "--out", out)
     assert "not one CT to train on" in sentence("dice", "--config", config, "--start", start, "--out", out)
+    begun = ("dice", cts, "--config", config, "--start", start, "--out", out, "--set")
+    assert "8 views where 9 are drawn from" in sentence(*begun, "stage.dense=9")
+    assert "give the fewest and the most" in sentence(*begun, "stage.few=[5, 4]")
+    assert "give the fewest, 1 or more, and the most" in sentence(*begun, "scans.photons=[0, 4]")
     held = ("--set", "data.held_out=['ball_2']")
     assert "did you mean 'ball_" in sentence("dice", cts, "--config", config, "--start", start, "--out", out, *held)
     assert "torch finds no CUDA device" in sentence("dice", cts, "--start", start, "--out", out, "--set", "machine.device=cuda")

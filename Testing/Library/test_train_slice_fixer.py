@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tiny_sd_turbo
+import torch
 from cli_cases import refused, run
 from phantoms import Phantom
 
@@ -49,21 +51,47 @@ def test_a_folder_of_cts_becomes_weights_that_a_fixer_takes(folder, tmp_path, ca
 def test_after_a_stop_the_same_command_goes_on_and_ends_the_same(folder, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.safetensors", tmp_path / "mine.safetensors"
     assert run("train", "slice-fixer", folder, "--out", whole, *SHORT) == 0
-    step = training.SliceTraining.step
-
-    def stopping(self):
-        if self.done == 2:
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(training.SliceTraining, "step", stopping)
+    go_on = stopping_after(2, monkeypatch)
     assert run("train", "slice-fixer", folder, "--out", out, *SHORT) != 0
     assert not out.exists() and len(list((tmp_path / "mine.training").iterdir())) == 4
-    monkeypatch.setattr(training.SliceTraining, "step", step)
+    go_on()
     monkeypatch.setattr(slice_pairs, "make_stack_pair", lambda *a: pytest.fail("a pair is made again"))
     assert run("train", "slice-fixer", folder, "--out", out, *SHORT) == 0
     for name, array in weights(whole).items():
         np.testing.assert_array_equal(weights(out)[name], array)
+
+
+def stopping_after(steps, monkeypatch):
+    """Let training be interrupted once so many steps are done; returns what undoes that."""
+    step = training.SliceTraining.step
+
+    def stopping(self):
+        if self.done == steps:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(training.SliceTraining, "step", stopping)
+    return lambda: monkeypatch.setattr(training.SliceTraining, "step", step)
+
+
+def test_with_clips_losses_it_learns_otherwise_and_its_discriminator_goes_on_too(folder, tmp_path, monkeypatch, capsys):
+    for library in ("transformers", "diffusers"):
+        pytest.importorskip(library, reason=f"losses of CLIP need {library}: pip install {library}")
+    (tmp_path / "clip").mkdir()
+    outs = {name: tmp_path / f"{name}.safetensors" for name in ("plain", "whole", "mine")}
+    with_clip = ("--clip", tiny_sd_turbo.clip(tmp_path / "clip"))
+    assert run("train", "slice-fixer", folder, "--out", outs["plain"], *SHORT) == 0
+    assert run("train", "slice-fixer", folder, "--out", outs["whole"], *SHORT, *with_clip) == 0
+    assert any(not np.array_equal(weights(outs["plain"])[name], array) for name, array in weights(outs["whole"]).items())
+    go_on = stopping_after(2, monkeypatch)
+    assert run("train", "slice-fixer", folder, "--out", outs["mine"], *SHORT, *with_clip) != 0
+    state = torch.load(tmp_path / "mine.training" / "state.pt", weights_only=True)
+    assert state["perceptual"]["discriminator"] and state["perceptual"]["optimiser"]["state"]
+    assert "of another training" in refused(capsys, "train", "slice-fixer", folder, "--out", outs["mine"], *SHORT)
+    go_on()
+    assert run("train", "slice-fixer", folder, "--out", outs["mine"], *SHORT, *with_clip) == 0
+    for name, array in weights(outs["whole"]).items():
+        np.testing.assert_array_equal(weights(outs["mine"])[name], array)
 
 
 def test_what_cannot_be_trained_is_refused(folder, tmp_path, capsys):
@@ -72,6 +100,7 @@ def test_what_cannot_be_trained_is_refused(folder, tmp_path, capsys):
     assert "give this ending" in refused(capsys, "train", "slice-fixer", folder, "--out", tmp_path / "mine.pt")
     assert "licence" in refused(capsys, "train", "slice-fixer", folder, "--out", out, "--sd-turbo", tmp_path)
     assert "does not exist" in refused(capsys, "train", "slice-fixer", folder, "--out", out, "--start", tmp_path / "no.safetensors")
+    assert "cannot be read as CLIP" in refused(capsys, "train", "slice-fixer", folder, "--out", out, "--clip", tmp_path)
     work = tmp_path / "work"
     work.mkdir()
     (work / "holiday.jpg").write_text("a beach")

@@ -74,7 +74,7 @@ def test_what_is_unknown_is_refused_with_what_is_nearest(tmp_path):
         ("training.steps", "0", "greater than or equal to 1"),
         ("training.rate", "fast", "valid number"),
         ("scans.half", "1.5", "less than or equal to 1"),
-        ("network.size", "huge", "'compact' or 'full'"),
+        ("network.size", "huge", "'compact' or 'views-alone'"),
         ("data.spacing_mm", "-1", "greater than 0"),
         ("stage.few", "[3]", "field required"),
         ("seed", "-1", "greater than or equal to 0"),
