@@ -55,8 +55,7 @@ def spread_of(volume: Volume, others: Sequence[Volume], jackknife: bool = False)
     InputError
         For less than two, and where one does not overlap the volume.
     """
-    if len(others) < 2:
-        raise InputError(f"{len(others)} other volume: a spread needs two or more, of other seeds, methods or views", "too-few-volumes")
+    check_enough(len(others))
     own = in_hu(volume)
     check_finite(own, "volume")
     arrays = [aligned(volume, other).truth for other in others]
@@ -65,6 +64,17 @@ def spread_of(volume: Volume, others: Sequence[Volume], jackknife: bool = False)
     n = len(arrays)
     spread = np.sqrt(squares * (n - 1) / n if jackknife else squares / (n - 1))
     return Spread(spread.astype(np.float32), (own - mean).astype(np.float32))
+
+
+def check_enough(others: int) -> None:
+    """Refuse fewer other volumes than have a spread.
+
+    Raises
+    ------
+    InputError
+    """
+    if others < 2:
+        raise InputError(f"{others} other volume: a spread needs two or more, of other seeds, methods or views", "too-few-volumes")
 
 
 def groups_of(views: int, groups: int) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from .. import formats
 from ..errors import InputError
 from ..evaluation.trust import Asked, Trust, check_asked, examine, with_predictions, with_spread
 from ..evaluation.trust_reruns import HeldBack, Maker, held_back
-from ..evaluation.trust_spread import groups_of, spread_of
+from ..evaluation.trust_spread import check_enough, groups_of, spread_of
 from ..grid import Grid, Volume
 from ..methods.base import State
 from ..scan import Scan
@@ -56,7 +56,9 @@ def trust(spec: TrustJob, say: EventWriter, watch: Watch) -> None:
 
 
 def _check_remaking(spec: TrustJob, volume: Volume, scan: Scan) -> None:
-    """Refuse before the work what cannot be made again."""
+    """Refuse before the work what cannot be made again, and others that make no spread."""
+    if spec.others:
+        check_enough(len(spec.others))
     if spec.groups:
         Maker.of(volume)
         groups_of(scan.views, spec.groups)

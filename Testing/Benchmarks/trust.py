@@ -33,10 +33,11 @@ from SparseCTReconLib.classical.cgls import begin, cgls
 from SparseCTReconLib.classical.data_terms import Weighted, filtered_metric
 from SparseCTReconLib.evaluation import trust_residual
 from SparseCTReconLib.evaluation.metrics import body_mask
-from SparseCTReconLib.evaluation.trust import counted_voxels
+from SparseCTReconLib.evaluation.trust import Asked, counted_voxels, examine
 from SparseCTReconLib.evaluation.trust_balls import ball, ball_kernel, ball_means
 from SparseCTReconLib.evaluation.trust_contradiction import ITERATIONS, contradiction, prior_weight, refitted, weighted
 from SparseCTReconLib.evaluation.trust_determined import Resolution
+from SparseCTReconLib.evaluation.trust_picture import draw
 from SparseCTReconLib.methods.reconstruct import prepare
 
 DIAMETER_MM, CHANGE_HU = 10.0, 60.0
@@ -210,6 +211,14 @@ def rows_of(path: Path, problem: Planted, views: int, size: int, name: str, want
     return rows
 
 
+def picture(problem: Planted, method: str, path: Path) -> None:
+    """Draw the trust of a volume into which one ball was painted, in the slice through that ball."""
+    volume = problem.reconstruct(method)
+    place = problem.places[~problem.real][0]
+    false = Volume(volume.array + np.float32(CHANGE_HU) * ball(problem.grid, place, DIAMETER_MM), problem.grid, volume.attributes)
+    draw(examine(false, problem.scan, Asked(DIAMETER_MM, (*place, DIAMETER_MM))), false, path)
+
+
 def _area(positives: np.ndarray, negatives: np.ndarray) -> str:
     return f"{roc_area(positives, negatives):.3f}" if len(positives) else "-"
 
@@ -224,6 +233,7 @@ def main():
     parser.add_argument(
         "--statistics", nargs="+", default=["trust"], choices=["matched", "ramp", "refit", "trust", "unsharpened", "region"]
     )
+    parser.add_argument("--picture", type=Path, help="PNG to draw of one planted ball; no ROC areas then")
     chosen = parser.parse_args()
     rows = []
     for path, field_mm in zip(chosen.ct, chosen.field * len(chosen.ct) if len(chosen.field) == 1 else chosen.field):
@@ -231,6 +241,9 @@ def main():
         scaled = Volume(ct.array, type(ct.grid).centred(ct.grid.size, tuple(s * FIELD_MM / field_mm for s in ct.grid.spacing_mm)))
         for views in chosen.views:
             problem = Planted(scaled, views, chosen.size)
+            if chosen.picture:
+                picture(problem, chosen.methods[0], chosen.picture)
+                return
             for name in chosen.methods:
                 rows += rows_of(path, problem, views, chosen.size, name, chosen.statistics)
     head = ["CT", "voxels", "views", "method", "residual / noise", "statistic", "determined, %", "places determined"]
