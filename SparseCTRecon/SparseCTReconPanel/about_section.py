@@ -109,8 +109,9 @@ class AboutSection(Section):
     @property
     def _running(self):
         """Whether something may be using what is kept; a script may have started it."""
-        comparison = self.panel.logic.comparisonRun if self.panel.logic else None
-        return self.check.active or any(run.active for run in (self.panel.run, comparison) if run)
+        logic = self.panel.logic
+        runs = (self.panel.run, logic.comparisonRun, logic.trustRun) if logic else (self.panel.run,)
+        return self.check.active or any(run.active for run in runs if run)
 
     def _checkCanDelete(self, checked=None):
         button, running = self.ui.deleteKeptButton, self._running

@@ -6,6 +6,7 @@ from .differences import isDifference
 from .scan_node import CT_ROLE, isScan
 from .scene import NAMED, PREFIX
 from .snapshots import isSnapshot
+from .trust_maps import isMap
 
 
 def isResult(node):
@@ -14,7 +15,8 @@ def isResult(node):
 
 
 def candidates():
-    """Volumes that can be compared: no scans, label maps, differences or snapshots; results of this module first, the newest at the top."""
+    """Volumes that can be compared: no scans, label maps, differences, snapshots or maps of trust; results of this module first, the
+    newest at the top."""
     nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _canBeCompared(node)]
     results = [node for node in nodes if isResult(node)]
     return results[::-1] + [node for node in nodes if not isResult(node)]
@@ -34,4 +36,4 @@ def defaultReference(nodes, inputVolume=None):
 
 def _canBeCompared(node):
     foreign = node.GetHideFromEditors() or node.IsA("vtkMRMLLabelMapVolumeNode")
-    return not (foreign or isScan(node) or isDifference(node) or isSnapshot(node))
+    return not (foreign or isScan(node) or isDifference(node) or isSnapshot(node) or isMap(node))

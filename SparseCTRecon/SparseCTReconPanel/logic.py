@@ -16,6 +16,7 @@ from SparseCTReconLib.jobs.client import JobState
 
 from . import dependencies, scene
 from .compare_logic import CompareLogic
+from .corrections_logic import CorrectionsLogic
 from .job import QProcessTransport
 from .parameters import SparseCTReconParameterNode
 from .previous import Settings
@@ -26,9 +27,10 @@ from .run_queue import RunQueue
 from .scan_folders import ScanFolders
 from .scan_node import OutputScan, ctOf, findSimulated, isScan, loadScan, saveScan
 from .target import gridOfResult
+from .trust_logic import TrustLogic
 
 
-class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic):
+class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, CorrectionsLogic):
     """Sparse-view cone-beam CT reconstruction in a background process.
 
     Example::
@@ -123,6 +125,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic):
     def stopAll(self, message):
         """Stop every run of this logic, put the scene back, and delete the folders of its scans."""
         self.stopComparison(message)
+        self.stopExamination(message)
         self.queue.stopAll(message)
         self.scanFolders.discard()
 

@@ -11,13 +11,15 @@ from slicer.util import VTKObservationMixin
 
 from .about_section import AboutSection
 from .compare_section import CompareSection
+from .corrections_section import CorrectionsSection
 from .logic import SparseCTReconLogic, stopAtQuit
 from .method_section import MethodSection
 from .run_section import RunSection
 from .scan_node import isScan
 from .scan_section import ScanSection
+from .trust_section import TrustSection
 
-SECTIONS = (ScanSection, MethodSection, RunSection, CompareSection, AboutSection)
+SECTIONS = (ScanSection, CorrectionsSection, MethodSection, RunSection, CompareSection, TrustSection, AboutSection)
 
 
 class SparseCTReconWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -1,0 +1,99 @@
+"""Maps of what the measurements support, as volumes of the scene that lie over the result in the slice views."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from .differences import COLORS
+from .nrrd import readNrrd
+from .scene import PREFIX, OutputVolume, removeNode
+
+KIND = PREFIX + "trust"
+RESULT_ROLE = PREFIX + "trust_of"
+OVERLAY_OPACITY = 0.7
+
+_ENTRIES = 255
+_RANGES = {"contradiction": (-9.0, 9.0), "determined": (0.0, 100.0), "prior": (-300.0, 300.0)}
+"""Values at both ends of the colours of the maps that become nodes."""
+
+
+def title(name):
+    """A map's name for people."""
+    titles = {
+        "contradiction": _("Contradicts the measurements (z)"),
+        "determined": _("Not determined by the views (%)"),
+        "prior": _("Left to the prior (HU)"),
+    }
+    return titles[name]
+
+
+def importMaps(folder, resultNode):
+    """Read the maps of a finished examination beside `resultNode`; return their nodes by name. Those of an earlier one go."""
+    removeMaps(resultNode)
+    found = {}
+    for name, ends in _RANGES.items():
+        array, ijkToRas, attributes = readNrrd(folder / f"{name}.nrrd")
+        output = OutputVolume(None, resultNode, f"{resultNode.GetName()} {name}", shown=False)
+        output.begin()
+        node = output.finish(array, ijkToRas, attributes)
+        node.SetAttribute(KIND, name)
+        node.SetNodeReferenceID(RESULT_ROLE, resultNode.GetID())
+        display = node.GetDisplayNode()
+        display.SetAndObserveColorNodeID(colorNode(name).GetID())
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(ends[1] - ends[0], (ends[0] + ends[1]) / 2)
+        found[name] = node
+    return found
+
+
+def isMap(node):
+    return node.GetAttribute(KIND) in _RANGES
+
+
+def removeMaps(resultNode):
+    """Take the maps of a result out of the scene."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if isMap(node) and node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID():
+            removeNode(node)
+
+
+def show(resultNode, mapNode):
+    """Lay a map over the result in all slice views; None takes what lies over it away."""
+    if mapNode is None:
+        slicer.util.setSliceViewerLayers(background=resultNode, foreground=None)
+    else:
+        slicer.util.setSliceViewerLayers(background=resultNode, foreground=mapNode, foregroundOpacity=OVERLAY_OPACITY)
+
+
+def colorNode(name):
+    """The scene's colours of a map, clear where there is nothing to see, made where they are not there yet."""
+    signed = name != "determined"
+    kind = "signed colors" if signed else "share colors"
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if node.GetAttribute(KIND) == kind:
+            return node
+    said = _("Trust (blue: less, orange: more)") if signed else _("Trust (orange: not determined)")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", said)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(_ENTRIES)
+    for entry in range(_ENTRIES):
+        share = entry / (_ENTRIES - 1)
+        color, alpha = _signed(share) if signed else (_rgb(COLORS[5]), 1 - share)
+        node.SetColor(entry, *color, alpha)
+    node.SetNamesFromColors()
+    node.SetAttribute(KIND, kind)
+    return node
+
+
+def toRas(position):
+    """An LPS position in RAS."""
+    x, y, z = position
+    return -x, -y, z
+
+
+def _signed(share):
+    """Colour and opacity from far below nothing (0) to far above it (1); clear in the middle."""
+    return _rgb(COLORS[1] if share < 0.5 else COLORS[5]), abs(2 * share - 1)
+
+
+def _rgb(color):
+    return [int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)]

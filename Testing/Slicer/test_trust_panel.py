@@ -1,0 +1,172 @@
+"""The section "Trust" with a played worker: a result's maps lie over it in the slice views, and what goes wrong is a sentence."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from acting_worker import ActingWorker, Script
+
+from SparseCTReconLib import formats
+from SparseCTReconLib.grid import Volume
+from SparseCTReconLib.jobs.client import JobState
+from SparseCTReconLib.jobs.events import encode
+
+pytest.importorskip("vtk", reason="slicer-core is not installed (extra slicer-test)")
+
+FIGURES = {
+    "residual": {"noise_ratio": 2.5},
+    "determined_percent": 58.0,
+    "size_mm": 10.0,
+    "stand_out": [{"position_mm": [10.0, -20.0, 30.0], "z": -7.2, "asked_hu": -40.0}],
+    "warnings": ["the scan does not say its photons"],
+}
+
+
+class ExaminingWorker(ActingWorker):
+    """Answers trust jobs too."""
+
+    def _trust(self, spec):
+        assert Path(spec.scan).exists()
+        yield encode("started", task="trust")
+        yield encode("stage", name="what the views determine")
+        while self._script.ending == "waits":
+            yield encode("heartbeat")
+        if self._script.ending == "error":
+            self._exit_code = 2
+            yield encode("error", code="not-this-scan", message="The volume is of another scan.", next_step="", details="")
+            return
+        volume, folder = formats.read_volume(spec.volume), Path(spec.output)
+        folder.mkdir()
+        for number, name in enumerate(("contradiction", "asked", "determined", "prior"), start=1):
+            values = np.full(volume.grid.shape, number, np.float32)
+            formats.write_volume(Volume(values, volume.grid, {"SparseCTRecon.map": name}), folder / f"{name}.nrrd")
+        (folder / "trust.json").write_text(json.dumps(FIGURES), encoding="utf-8")
+        (folder / "trust.html").write_text("<html>played</html>", encoding="utf-8")
+        self._exit_code = 0
+        yield encode("done", path=str(folder), summary={})
+
+
+@pytest.fixture
+def script():
+    return Script()
+
+
+@pytest.fixture
+def trust(ct, panel, script, until, monkeypatch):
+    """The section, with a result that the panel has made of the CT."""
+    from SparseCTReconPanel import dependencies
+    from SparseCTReconPanel.trust_section import TrustSection
+
+    monkeypatch.setattr(dependencies, "missing", list)
+    panel.logic.newTransport = lambda: ExaminingWorker(script)
+    panel.ui.trustSectionButton.collapsed = False
+    section = panel.section(TrustSection)
+    section.made = panel.logic.process(ct, method="fdk", views=6)
+    section.refresh()
+    return section
+
+
+@pytest.fixture
+def examined(trust, until):
+    trust.ui.trustButton.click()
+    until(lambda: trust.examination is not None and not trust.examination.active)
+    return trust.examination
+
+
+def test_one_click_lays_what_contradicts_the_measurements_over_the_result(slicer, trust, examined, script, host):
+    import vtk
+
+    assert examined.state is JobState.DONE and not host.errors
+    assert script.jobs[-1]["task"] == "trust" and script.jobs[-1]["size_mm"] == 10
+    nodes = examined.mapNodes
+    assert list(nodes) == ["contradiction", "determined", "prior"]
+    for number, name in ((1, "contradiction"), (3, "determined"), (4, "prior")):
+        assert (slicer.util.arrayFromVolume(nodes[name]) == number).all()
+        here, there = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        nodes[name].GetIJKToRASMatrix(here)
+        trust.made.GetIJKToRASMatrix(there)
+        assert np.abs(slicer.util.arrayFromVTKMatrix(here) - slicer.util.arrayFromVTKMatrix(there)).max() < 1e-3
+    said = trust.ui.trustStatusLabel.text
+    assert "2.5 times what the noise allows" in said and "58 % of a 10 mm mean" in said
+    assert "(-10, 20, 30) mm RAS, by -7.2" in said and "not what is true" in said and "does not say its photons" in said
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        assert composite.GetForegroundVolumeID() == nodes["contradiction"].GetID()
+        assert composite.GetBackgroundVolumeID() == trust.made.GetID()
+
+
+def test_the_colours_are_clear_where_there_is_nothing_to_see(slicer, examined):
+    nodes = examined.mapNodes
+    signed = nodes["contradiction"].GetDisplayNode().GetColorNode()
+    assert signed is nodes["prior"].GetDisplayNode().GetColorNode()
+    shares = nodes["determined"].GetDisplayNode().GetColorNode()
+    colour = [0.0] * 4
+    opacities = []
+    for node, entry in ((signed, 127), (signed, 0), (signed, 254), (shares, 254), (shares, 0)):
+        node.GetColor(entry, colour)
+        opacities.append(colour[3])
+    assert opacities == pytest.approx([0, 1, 1, 0, 1], abs=0.01)
+
+
+def test_maps_are_chosen_and_taken_away_and_are_no_results(slicer, trust, examined):
+    from SparseCTReconPanel.candidates import candidates
+
+    trust.ui.trustMapSelector.setCurrentIndex(2)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert all(one.GetForegroundVolumeID() == examined.mapNodes["determined"].GetID() for one in composites)
+    trust.ui.trustMapSelector.setCurrentIndex(0)
+    assert not any(one.GetForegroundVolumeID() for one in composites)
+    assert not {node.GetID() for node in examined.mapNodes.values()} & {node.GetID() for node in candidates()}
+
+
+def test_examined_again_the_maps_of_before_go(slicer, trust, examined, until):
+    before = {node.GetID() for node in examined.mapNodes.values()}
+    trust.ui.trustButton.click()
+    until(lambda: trust.examination is not examined and not trust.examination.active)
+    assert not any(slicer.mrmlScene.GetNodeByID(nodeID) for nodeID in before - set(trust.examination.maps.values()))
+    assert len([node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetAttribute("SparseCTRecon.trust")]) == 3
+    assert not examined.folder.exists()
+
+
+def test_the_report_is_written_where_it_is_wanted(trust, examined, tmp_path):
+    assert trust.ui.trustReportButton.enabled
+    trust.saveReport(tmp_path / "trust.html")
+    assert (tmp_path / "trust.html").read_text() == "<html>played</html>"
+    trust.saveReport(tmp_path / "nowhere" / "trust.html")
+    assert "could not be written" in trust.ui.trustStatusLabel.text
+
+
+def test_what_goes_wrong_is_a_sentence_and_leaves_the_scene_as_it_was(slicer, trust, script, until):
+    script.ending = "error"
+    before = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    trust.ui.trustButton.click()
+    until(lambda: trust.examination is not None and not trust.examination.active)
+    assert trust.ui.trustStatusLabel.text == "The volume is of another scan."
+    assert [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")] == before
+    assert not trust.examination.folder.exists() and trust.ui.trustButton.text == "Examine"
+
+
+def test_it_can_be_cancelled(trust, script, until):
+    script.ending = "waits"
+    trust.ui.trustButton.click()
+    until(lambda: "what the views determine" in trust.ui.trustStatusLabel.text)
+    assert trust.ui.trustButton.text == "Cancel"
+    trust.ui.trustButton.click()
+    until(lambda: not trust.examination.active)
+    assert trust.examination.state is JobState.CANCELLED and trust.ui.trustStatusLabel.text == "Cancelled."
+
+
+def test_only_results_whose_scan_is_there_can_be_examined(slicer, ct, trust):
+    logic = trust.panel.logic
+    assert logic.canBeExamined(trust.made) == (True, "")
+    assert "no result of this module" in logic.canBeExamined(ct)[1]
+    assert "Choose a result" in logic.canBeExamined(None)[1]
+    ct.SetAttribute("SparseCTRecon.method", "fdk")
+    assert "is not there any more" in logic.canBeExamined(ct)[1]
+    with pytest.raises(ValueError, match="not there any more"):
+        logic.examine(ct)
+
+
+def test_scripts_get_the_maps(trust):
+    maps = trust.panel.logic.examine(trust.made, sizeMm=12.0)
+    assert set(maps) == {"contradiction", "determined", "prior"}
