@@ -15,7 +15,7 @@ FLOORS = [
     {"errors", "units", "geometry", "grid", "machine", "resources", "weight_files"},
     {"scan", "weights", "downloads"},
     {"formats", "operators"},
-    {"simulate", "classical", "fields", "gaussians", "networks"},
+    {"simulate", "classical", "corrections", "fields", "gaussians", "networks"},
     {"methods"},
     {"evaluation", "evidence", "training"},
     {"jobs", "installation"},
@@ -24,7 +24,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 BARE = {"torch", "numpy", "scipy", "numba", "llvmlite", "pydantic", "safetensors"}
-GROUND = {"cli": {"tyro", "rich"}, "commands": {"rich"}}
+GROUND = {"cli": {"tyro", "rich"}, "commands": {"rich", "tyro"}}
 ASKED_FOR = {
     ROOT / "fields" / "triton_hash.py": {"triton"},
     ROOT / "gaussians" / "triton_rasteriser.py": {"triton"},
