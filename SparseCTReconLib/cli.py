@@ -81,6 +81,48 @@ class Simulate:
 
 
 @dataclass
+class Calibrate:
+    """Find the detector's offset (the centre of rotation) from a scan's own data and print it; --out applies it."""
+
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan folder, or any file that a reader recognises."""
+    out: Annotated[Path | None, _place("SCAN2")] = None
+    """Scan folder to write, with what was found in its geometry."""
+    tilt: bool = False
+    """Find the detector's turn in its plane too."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.correct import calibrate
+
+        calibrate(self.scan, self.out, self.tilt, self.json, (console, report))
+
+
+@dataclass
+class Correct:
+    """Correct a scan: dark field, I0, dead pixels, lag, scatter, beam hardening, rings, detector offset and so on."""
+
+    scan: Positional[Annotated[Path, _place("SCAN")]]
+    """Scan folder, or any file that a reader recognises."""
+    out: Positional[Annotated[Path, _place("OUT")]]
+    """Scan folder to write."""
+    set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], _place("key=value")] = ()
+    """Corrections, as NAME=on, NAME=measured or NAME.parameter=value, several after one --set or one each."""
+    config: Annotated[Path | None, _place("FILE.json")] = None
+    """The same from a file: {"rings": "measured", "scatter": {"fraction": 0.2}}, or a list with names, in order."""
+
+    def run(self, console: Console, report: Console) -> None:
+        from .commands.correct import correct
+        from .corrections.chain import said
+
+        summary = correct(self.scan, self.out, [text for group in self.set for text in group], self.config, console)
+        for entry in summary["corrections"]:
+            report.print(f"{entry['name']}: {said(entry)}", **_PLAIN)
+        report.print(f"{self.out}: {summary['views']} views in {summary['seconds']:.1f} s", **_PLAIN)
+
+
+@dataclass
 class Reconstruct:
     """Reconstruct a volume from a scan, in a process of its own."""
 
@@ -108,6 +150,8 @@ class Reconstruct:
     """Write attenuation in 1/mm, not HU."""
     json: Annotated[Path | None, _place("FILE")] = None
     """Write method, backend, seconds, peak_memory_mb, reprojection_residual and options there."""
+    field_of_view: Annotated[Path | None, _place("FILE")] = None
+    """Write a label map of the grid there: 2 where every view sees a voxel, 1 where enough do, 0 elsewhere."""
     previews: Annotated[Path | None, _place("DIR")] = None
     """Folder for volumes on the way, and for what a method shows beside them, such as a pseudo-reference."""
     resume: bool = False
@@ -138,7 +182,8 @@ class Reconstruct:
         return settings if self.preset is None else settings | {"preset": self.preset}
 
     def _paths(self):
-        return ("like", self.like), ("summary", self.json), ("previews", self.previews)
+        files = ("like", self.like), ("summary", self.json), ("previews", self.previews)
+        return *files, ("field_of_view", self.field_of_view)
 
 
 @dataclass
@@ -149,6 +194,8 @@ class Evaluate:
     """Reconstructed volume."""
     reference: Positional[Annotated[Path, _place("REFERENCE")]]
     """CT that it should be like."""
+    scan: Annotated[Path | None, _place("SCAN")] = None
+    """Scan that it was made from: gives the figures within the field of view too."""
     tissues: bool = False
     """Compare air, lung, fat, soft tissue and bone too, by their HU."""
     organs: bool = False
@@ -172,7 +219,7 @@ class Evaluate:
         segmenter = {"quality": self.quality, "organs": self.only, "device": self.device}
         if not self.organs and segmenter != {"quality": "normal", "organs": (), "device": "auto"}:
             raise InputError("--quality, --only and --device are for the segmentation of organs: add --organs", "bad-arguments")
-        asked = Evaluation(self.tissues, self.organs, segmenter, self.json, self.csv, self.report)
+        asked = Evaluation(self.tissues, self.organs, segmenter, self.json, self.csv, self.report, self.scan)
         evaluate(self.recon, self.reference, asked, (console, report))
 
 
@@ -380,6 +427,8 @@ class Doctor:
 COMMANDS = {
     "demo": Demo,
     "simulate": Simulate,
+    "calibrate": Calibrate,
+    "correct": Correct,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "compare": Compare,

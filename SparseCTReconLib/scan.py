@@ -82,8 +82,8 @@ class Scan:
         return digest.hexdigest()
 
 
-def line_integrals(intensities: np.ndarray, photons: float) -> np.ndarray:
-    """-ln(I / I0) of detector intensities.
+def line_integrals(intensities: np.ndarray, photons: float, floor: float | None = None) -> np.ndarray:
+    """-ln(I / I0) of detector intensities: the one place where they become line integrals.
 
     Parameters
     ----------
@@ -91,6 +91,8 @@ def line_integrals(intensities: np.ndarray, photons: float) -> np.ndarray:
         Counts in the unit of `photons`.
     photons : float
         I0, the intensity without an object.
+    floor : float, optional
+        Smaller intensities count as this one; half a count by default, or 5e-6 of I0 where that is less.
 
     Raises
     ------
@@ -107,5 +109,6 @@ def line_integrals(intensities: np.ndarray, photons: float) -> np.ndarray:
             "intensities cannot be negative, infinite or missing; correct the dark field or mask the pixels",
             "bad-intensity",
         )
-    floor = min(0.5, 5e-6 * photons)  # half a count; a normalised beam (I0 = 1) has no counts
+    if floor is None:
+        floor = min(0.5, 5e-6 * photons)  # a normalised beam (I0 = 1) has no counts
     return -np.log(np.maximum(intensities, floor) / photons).astype(np.float32)

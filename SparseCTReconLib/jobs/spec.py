@@ -36,6 +36,7 @@ class ReconstructJob(_Job):
     size: tuple[int, int, int] | None = Field(None, description="voxels along x, y, z about the isocentre, where there is no grid")
     spacing_mm: tuple[float, float, float] | None = Field(None, description="between voxels along x, y, z, where there is no grid")
     like: str | None = Field(None, description="volume whose grid the output takes")
+    field_of_view: str | None = Field(None, description="file for a label map of how well the views see each voxel")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     budget_s: float | None = Field(None, gt=0, description="stop after about this many seconds with what there is")
     unit: Literal["HU", "1/mm"] = "HU"
@@ -119,10 +120,36 @@ class TrustJob(_Job):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the volume is made again")
 
 
-AnyJob = ReconstructJob | SimulateJob | CompareJob | TrustJob
+class CalibrateJob(_Job):
+    """From a scan to its detector's offset and tilt, a JSON file, and where it is asked for the scan with these in its geometry."""
+
+    task: Literal["calibrate"] = "calibrate"
+    scan: str = Field(description="scan folder, or any file that a reader recognises", min_length=1)
+    tilt: bool = Field(False, description="find the detector's turn in its plane too")
+    applied: str | None = Field(None, description="scan folder for the scan with what was found")
+
+
+class CorrectJob(_Job):
+    """From a scan to one that was corrected, a folder."""
+
+    task: Literal["correct"] = "correct"
+    scan: str = Field(description="scan folder, or any file that a reader recognises", min_length=1)
+    corrections: dict[str, Any] | list[dict[str, Any]] = Field(
+        description="by name, or a list in the order in which they are applied; see corrections.chain.parse"
+    )
+
+
+AnyJob = ReconstructJob | SimulateJob | CompareJob | TrustJob | CalibrateJob | CorrectJob
 JobSpec = Annotated[AnyJob, Field(discriminator="task")]
 _ADAPTER = TypeAdapter(JobSpec)
-_TASKS = {"reconstruct": ReconstructJob, "simulate": SimulateJob, "compare": CompareJob, "trust": TrustJob}
+_TASKS = {
+    "reconstruct": ReconstructJob,
+    "simulate": SimulateJob,
+    "compare": CompareJob,
+    "trust": TrustJob,
+    "calibrate": CalibrateJob,
+    "correct": CorrectJob,
+}
 
 
 def parse_spec(values: dict, where: str = "job") -> AnyJob:
@@ -167,7 +194,7 @@ def read_spec(path) -> AnyJob:
     spec = parse_spec(values, str(path))
     paths = {
         key: _from(path.parent, getattr(spec, key))
-        for key in ("output", "summary", "scan", "like", "previews", "ct", "reference", "volume")
+        for key in ("output", "summary", "scan", "like", "field_of_view", "previews", "ct", "reference", "volume", "applied")
         if getattr(spec, key, None)
     }
     if isinstance(spec, CompareJob):

@@ -59,6 +59,11 @@ def _run(job_file: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
 
         trust(spec, say, watch)
         return
+    if spec.task in ("calibrate", "correct"):
+        from . import correct_task
+
+        getattr(correct_task, spec.task)(spec, say, watch)
+        return
     from . import tasks
 
     if spec.task == "simulate":

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__, methods
 from ..classical.truncation import is_truncated
+from ..corrections.redundancy import is_weighed
 from ..errors import InputError
 from ..geometry import Geometry, default_grid
 from ..grid import Grid, Volume
@@ -235,6 +236,8 @@ def prepare(
     chosen = methods.get(method)
     parsed, preset = methods.parse_options(chosen, options or {}), methods.preset_name(chosen, options or {})
     grid = grid or default_grid(scan.geometry)
+    if is_weighed(scan):
+        raise InputError("the scan's rows are weighed for another program's filter: reconstruct the scan from before", "weighed")
     if not rays_meet(scan.geometry, grid):
         raise InputError(
             f"no ray of the scan meets the grid about LPS {triple(grid.centre_mm)} mm (extent {triple(grid.extent_mm)} mm): "
