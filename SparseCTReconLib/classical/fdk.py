@@ -77,9 +77,9 @@ def columns_follow_orbit(geometry: Geometry) -> np.ndarray:
 
 
 def is_displaced(geometry: Geometry) -> bool:
-    """Whether the detector reaches clearly further on one side (by a twentieth of its width)."""
+    """Whether the detector reaches clearly further on one side (by a twentieth of its width), not just now and then: a C-arm wobbles."""
     u, _ = detector_coordinates(geometry)
-    return bool(np.abs(u[:, 0] + u[:, -1]).max() > 0.05 * (u[:, -1] - u[:, 0]).min())
+    return bool(abs(np.mean(u[:, 0] + u[:, -1])) > 0.05 * (u[:, -1] - u[:, 0]).min())
 
 
 def fill_displaced_side(projections: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
@@ -89,7 +89,7 @@ def fill_displaced_side(projections: torch.Tensor, geometry: Geometry) -> tuple[
     u, _ = detector_coordinates(geometry)
     (nv, nu), du = geometry.detector_shape, geometry.pixel_mm[1]
     missing = int(np.ceil(np.abs(u[:, 0] + u[:, -1]).max() / du))
-    on_low_side = u[0, 0] + u[0, -1] > 0
+    on_low_side = np.mean(u[:, 0] + u[:, -1]) > 0
     padded = torch.nn.functional.pad(projections, (missing, 0) if on_low_side else (0, missing))
     shift = (-0.5 if on_low_side else 0.5) * missing * du
     return padded, replace(geometry, detector=geometry.detector + shift * geometry.u, detector_shape=(nv, nu + missing))

@@ -9,13 +9,16 @@ import torch
 
 from ..operators import Projector
 
-FEWEST = 0.9
-"""Voxels that few rays meet move as slowly as if it were this share of what most meet: where rows end within the object, the rest of it
-would otherwise fill first, with what belongs inside."""
-
 
 def os_sart(
-    A: Projector, y: torch.Tensor, subsets: int, relaxation: float = 1.0, decay: float = 0.97, x: torch.Tensor | None = None, done: int = 0
+    A: Projector,
+    y: torch.Tensor,
+    subsets: int,
+    relaxation: float = 1.0,
+    decay: float = 0.97,
+    x: torch.Tensor | None = None,
+    done: int = 0,
+    slowed: float = 0.0,
 ) -> Iterator[tuple[torch.Tensor, float]]:
     """Yield x and |A x - y| (each subset's before its update) after each pass over all subsets, for ever.
 
@@ -33,12 +36,15 @@ def os_sart(
         Start in 1/mm; zeros by default.
     done : int
         Passes that led to `x`.
+    slowed : float
+        Voxels that few rays meet move as slowly as if it were this share of what most meet. Where rows end within the object, the rest of
+        it would otherwise fill first, with what belongs inside.
     """
     x = A.zeros() if x is None else x.clone()
     path = A(torch.ones_like(x))
     path = torch.where(path > 1e-3 * path.max(), path, torch.inf)
     share = A.T(torch.ones_like(y)) / subsets
-    share = torch.where(share > 1e-3 * share.max(), share, torch.inf).clamp(min=FEWEST * _high(share))
+    share = torch.where(share > 1e-3 * share.max(), share, torch.inf).clamp(min=slowed * _high(share))
     picks = [slice(first, None, subsets) for first in spread_order(subsets)]
     parts = [(A[pick], y[pick].clone(), path[pick].clone()) for pick in picks]
     relaxation *= decay**done

@@ -104,7 +104,7 @@ def _counted_sides(geometry: Geometry) -> np.ndarray:
     if not (is_displaced(geometry) and geometry.is_full_circle()):
         return np.array([True, True])
     u, _ = detector_coordinates(geometry)
-    return np.array([False, True] if u[0, 0] + u[0, -1] > 0 else [True, False])
+    return np.array([False, True] if np.mean(u[:, 0] + u[:, -1]) > 0 else [True, False])
 
 
 def _magnification(geometry: Geometry) -> float:

@@ -13,11 +13,15 @@ from .base import Method
 
 CONDITIONS = {
     "arc": "an orbit of clearly less than half a turn",
+    "gaps": "an orbit with gaps",
     "truncated": "rows that end within the object",
     "no circle": "sources that do not lie on a circle about the patient's long axis",
     "half-fan": "a displaced detector",
 }
 """Names of what a scan may be like, and the words for it."""
+
+GAP = 4.0
+"""Times the usual angle between neighbouring views, from which on there is a gap; the widest one is where the orbit begins and ends."""
 
 SHORT_RAD = np.radians(170.0)
 OFF_CIRCLE = 0.05
@@ -31,6 +35,7 @@ def conditions(geometry: Geometry, is_truncated: bool) -> list[str]:
     held = {
         "no circle": not circle,
         "arc": circle and not full and orbit_angles(geometry)[1] < SHORT_RAD,
+        "gaps": circle and not full and has_gaps(geometry),
         "half-fan": circle and full and is_displaced(geometry) and _each_line_once(geometry),
         "truncated": is_truncated,
     }
@@ -58,6 +63,13 @@ def lies_on_circle(geometry: Geometry) -> bool:
     mean = radius.mean()
     level = np.abs(relative[:, 2]).max() <= OFF_CIRCLE * mean and np.abs(radius - mean).max() <= OFF_CIRCLE * mean
     return bool(level and np.abs(geometry.u[:, 2]).max() <= OFF_CIRCLE)
+
+
+def has_gaps(geometry: Geometry) -> bool:
+    """Whether the orbit is in several pieces."""
+    angles = np.sort(geometry.gantry_angles_rad)
+    gaps = np.sort(np.diff(np.append(angles, angles[0] + 2 * np.pi)))
+    return bool(len(gaps) > 3 and gaps[-2] > GAP * np.median(gaps))
 
 
 def _each_line_once(geometry: Geometry) -> bool:

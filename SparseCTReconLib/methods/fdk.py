@@ -20,6 +20,7 @@ class FDK(Method):
     needs_whole_object = False
     poor_on = {
         "arc": "leaves out what the missing views would have shown; iterative methods are 4 to 10 dB better",
+        "gaps": "lets the views beside a gap stand for it; iterative methods are better",
         "no circle": "weighs views as if they did and may be wrong all over; take another method",
     }
     Options = FDKOptions
