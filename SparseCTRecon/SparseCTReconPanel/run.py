@@ -18,6 +18,8 @@ from .request import writeJob
 
 POLL_INTERVAL_MS = 100
 FLUSH_S = 0.5
+MAKE_SCANS = ("simulate", "correct", "calibrate")
+"""Tasks whose end the run's `scanOutput` is told of."""
 
 
 class Run:
@@ -37,7 +39,7 @@ class Run:
     onChanged : callable, optional
         Called with this run whenever there is something new.
     scanOutput : OutputScan or None
-        Where the projections of a job that simulates go.
+        Where the projections of a job that simulates or corrects go, or what takes note of an offset that was found.
     record : Record or None
         What is kept of the run beside the volume; None where there is no volume.
 
@@ -220,13 +222,14 @@ class Run:
             self._jobDone()
 
     def _jobDone(self):
-        if self._scanOutput and self._jobs[self._index][1]["task"] == "simulate":
+        if self._scanOutput and self._jobs[self._index][1]["task"] in MAKE_SCANS:
             self._scanOutput.take()
         if self._index < len(self._jobs) - 1:
             self._next()
             return
         made = self.outputNode or self.scanNode
-        self._end(JobState.DONE, " ".join([_("{name} is ready.").format(name=made.GetName()), *self._warnings]))
+        ready = _("{name} is ready.").format(name=made.GetName()) if made else self._scanOutput.said
+        self._end(JobState.DONE, " ".join([ready, *self._warnings]))
 
     def _fail(self, error):
         """End a run that this process, not the worker, could not go on with."""
