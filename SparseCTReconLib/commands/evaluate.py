@@ -10,8 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from .. import formats
 from ..errors import InputError
 from ..evaluation.assess import Assessment, Entry, Wanted
+from ..evaluation.compare import IN_VIEW
 from ..evaluation.metrics import BODY
 from ..jobs.compare_task import REPORT, TABLE, write_found
 from ..jobs.files import check_place, write_json, written_beside
@@ -34,6 +36,8 @@ class Evaluation:
         Values of `jobs.spec.SegmenterSettings`.
     json, csv, report : Path, optional
         Files to write.
+    scan : Path, optional
+        What the reconstruction was made from: figures within its field of view are given too.
     """
 
     tissues: bool = False
@@ -42,6 +46,7 @@ class Evaluation:
     json: Path | None = None
     csv: Path | None = None
     report: Path | None = None
+    scan: Path | None = None
 
 
 def evaluate(recon: Path, reference: Path, asked: Evaluation, consoles: tuple[Console, Console]) -> dict:
@@ -84,7 +89,8 @@ def _check_outputs(asked: Evaluation, volumes: tuple[Path, Path]) -> None:
 
 def _here(recon: Path, reference: Path, asked: Evaluation, folder: Path) -> dict:
     entries = Entry.read(reference.name, reference, reference=True), [Entry.read(recon.name, recon)]
-    assessment = Assessment(*entries, Wanted(tissues=asked.tissues))
+    geometry = formats.read_scan(asked.scan).geometry if asked.scan else None
+    assessment = Assessment(*entries, Wanted(tissues=asked.tissues, geometry=geometry))
     found = assessment.run()
     write_found(assessment, found, folder, bool(asked.report))
     return found
@@ -98,6 +104,7 @@ def _in_worker(recon: Path, reference: Path, asked: Evaluation, folder: Path, co
         output=str(folder),
         tissues=asked.tissues,
         organs=True,
+        scan=str(absolute(asked.scan)) if asked.scan else None,
         report=bool(asked.report),
         segmenter=asked.segmenter,
     )
@@ -114,17 +121,21 @@ def _figures(found: dict) -> dict:
 
 
 def _print(result: dict, figures: dict, console: Console) -> None:
-    table = Table("figure", "whole grid", "body")
+    parts = {"whole grid": "", "body": "body_", "field of view": "fov_"}
+    parts = {title: prefix for title, prefix in parts.items() if f"{prefix}psnr_db" in figures}
+    table = Table("figure", *parts)
     for name, title, unit in _ROWS:
-        table.add_row(title, _text(figures[name], unit), _text(figures["body_" + name], unit) if "body_" + name in figures else "")
+        table.add_row(title, *(_text(figures[prefix + name], unit) if prefix + name in figures else "" for prefix in parts.values()))
     console.print(table)
     for kind, columns in (("tissues", _TISSUES), ("organs", _ORGANS)):
         if result[kind] is not None:
             console.print(_items(kind, result[kind], columns))
     for name, text in figures["conventions"].items():
-        if not name.startswith("body_"):
+        if not name.startswith(("body_", "fov_")):
             console.print(f"{text}.", **_PLAIN)
     console.print(f"Body: {BODY}.", **_PLAIN)
+    if "field of view" in parts:
+        console.print(f"Field of view: {IN_VIEW}; {100 * figures['fov_fraction']:.0f} % of the grid.", **_PLAIN)
     if (said := figures.get("segmenter")) and said["noise_floor"]:
         console.print(f"Noise floor: {said['noise_floor']}.", **_PLAIN)
     for warning in result["warnings"]:

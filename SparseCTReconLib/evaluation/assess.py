@@ -54,7 +54,7 @@ class Wanted:
     noise_floor : bool
         Segment the reference at another resolution too, to show how far the segmenter agrees with itself.
     geometry : Geometry, optional
-        Of the scan: what its field of view cuts is flagged.
+        Of the scan: figures are given within its field of view too, and what that cuts is flagged.
     """
 
     image: bool = True
@@ -130,7 +130,7 @@ class Assessment:
                 if wanted:
                     self._listener.figures(result.name, kind, found[result.name][kind])
         self._listener.at("done", self._steps, self._steps, None)
-        said = conventions() if self.wanted.image else {}
+        said = conventions(in_view=self.wanted.geometry is not None) if self.wanted.image else {}
         said |= {"tissues": tissues.CONVENTION} if self.wanted.tissues else {}
         said |= {"organs": organs.CONVENTION} if self.wanted.segmentation else {}
         reference = {"name": self.reference.name, "path": self.reference.path, "attributes": dict(self.reference.volume.attributes)}
@@ -186,7 +186,7 @@ class Assessment:
 
     def _image(self, result: Entry, pair: Pair, described: dict) -> dict:
         self._begin("image figures")
-        figures = image_figures(pair)
+        figures = image_figures(pair, geometry=self.wanted.geometry)
         if (share := figures["compared_fraction"]) < _USUAL_FRACTION:
             self._warn(described, f"{100 * share:.1f} % of its voxels lie within the reference; the rest does not count")
         return figures

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..geometry import Geometry
 from ..grid import Grid, Volume
 from ..units import AIR_HU, MU_WATER, mu_to_hu
 from . import metrics
 
+IN_VIEW = "over the voxels of the scan's field of view: seen by enough views, so that each direction is looked along"
+
 _SAMPLES_AT_ONCE = 2**24
 
 
-def evaluate(recon: Volume, reference: Volume, window_hu: tuple[float, float] = metrics.WINDOW_HU) -> dict:
+def evaluate(
+    recon: Volume, reference: Volume, window_hu: tuple[float, float] = metrics.WINDOW_HU, geometry: Geometry | None = None
+) -> dict:
     """Figures of `recon` against `reference`, which is resampled onto the grid of `recon`.
 
     Parameters
@@ -24,26 +29,30 @@ def evaluate(recon: Volume, reference: Volume, window_hu: tuple[float, float] = 
         In HU or 1/mm.
     window_hu : tuple of float
         HU that PSNR and SSIM map to 0 and 1.
+    geometry : Geometry, optional
+        Of the scan that `recon` was made from: figures within its field of view are given too.
 
     Returns
     -------
     dict
         psnr_db, ssim, rmse_hu, vif; the first three over the body only as body_psnr_db, ...; compared_fraction (the part of the grid
-        that lies within the reference: other voxels do not count); conventions {figure: what it is}.
+        that lies within the reference: other voxels do not count); with a geometry fov_psnr_db, ... over the voxels that enough views
+        see, and fov_fraction, their part of the grid; conventions {figure: what it is}.
 
     Raises
     ------
     InputError
         Where the two volumes do not overlap or are not finite.
     """
-    return image_figures(aligned(recon, reference), window_hu) | {"conventions": conventions(window_hu)}
+    return image_figures(aligned(recon, reference), window_hu, geometry) | {"conventions": conventions(window_hu, geometry is not None)}
 
 
-def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU) -> dict:
+def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU, geometry: Geometry | None = None) -> dict:
     """What `evaluate` returns, without the conventions, of volumes that are on the same voxels already; None where undefined."""
     image, truth, counted = pair.image, pair.truth, None if pair.whole else pair.within
     body = metrics.body_mask(truth) & pair.within
-    ssim, body_ssim = metrics.ssims(image, truth, (counted, body), window_hu)
+    view = None if geometry is None else _in_view(geometry, pair)
+    ssim, body_ssim, *fov_ssim = metrics.ssims(image, truth, (counted, body, *([] if view is None else [view])), window_hu)
     found = {
         "psnr_db": metrics.psnr(image, truth, counted, window_hu),
         "ssim": ssim,
@@ -53,14 +62,28 @@ def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU
         "body_ssim": body_ssim,
         "body_rmse_hu": metrics.rmse(image, truth, body),
     }
+    if view is not None:
+        found |= {
+            "fov_psnr_db": metrics.psnr(image, truth, view, window_hu),
+            "fov_ssim": fov_ssim[0],
+            "fov_rmse_hu": metrics.rmse(image, truth, view),
+            "fov_fraction": float(view.mean()),
+        }
     figures = {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
     return {**figures, "compared_fraction": round(float(pair.within.mean()), 6)}
 
 
-def conventions(window_hu: tuple[float, float] = metrics.WINDOW_HU) -> dict[str, str]:
-    """What each figure of `evaluate` is."""
+def _in_view(geometry: Geometry, pair: Pair) -> np.ndarray:
+    from ..operators.field_of_view import ENOUGH, field_of_view
+
+    return (field_of_view(geometry, pair.grid) >= ENOUGH) & pair.within
+
+
+def conventions(window_hu: tuple[float, float] = metrics.WINDOW_HU, in_view: bool = False) -> dict[str, str]:
+    """What each figure of `evaluate` is; `in_view`: those within the field of view, too."""
     named = metrics.conventions(window_hu)
-    return named | {f"body_{name}": f"{text}; {metrics.BODY}" for name, text in named.items() if name != "vif"}
+    seen = {f"fov_{name}": f"{text}; {IN_VIEW}" for name, text in named.items() if name != "vif"} if in_view else {}
+    return seen | named | {f"body_{name}": f"{text}; {metrics.BODY}" for name, text in named.items() if name != "vif"}
 
 
 @dataclass(frozen=True)

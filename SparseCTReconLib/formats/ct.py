@@ -123,14 +123,26 @@ def write(volume: Volume, path, compressed: bool = False) -> None:
             f"{path}: a volume is written as {', '.join(WRITTEN)} or, for DICOM, into a folder name/; choose one of these endings",
             "unknown-format",
         )
-    sitk = simpleitk()
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, dtype=np.float32))
-    image.SetSpacing(volume.grid.spacing_mm)
-    image.SetOrigin(volume.grid.origin_mm)
-    image.SetDirection(volume.grid.direction.ravel().tolist())
+    image = _on_grid(np.ascontiguousarray(volume.array, dtype=np.float32), volume.grid)
     for key, value in (volume.attributes | {UNIT_KEY: volume.unit}).items():
         _set_attribute(image, key, str(value), suffix)
     write_image(image, path, compressed)
+
+
+def write_labels(labels: np.ndarray, grid: Grid, path, attributes: dict[str, str]) -> None:
+    """Write a label map, uint8 [z, y, x], compressed, to a file whose ending is one of `WRITTEN`."""
+    image = _on_grid(np.ascontiguousarray(labels, dtype=np.uint8), grid)
+    for key, value in attributes.items():
+        _set_attribute(image, key, value, image_suffix(Path(path)))
+    write_image(image, path, compressed=True)
+
+
+def _on_grid(array: np.ndarray, grid: Grid):
+    image = simpleitk().GetImageFromArray(array)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
 
 
 def write_image(image, path, compressed: bool = False) -> None:

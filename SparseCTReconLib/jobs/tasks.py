@@ -26,7 +26,7 @@ from .events import EventWriter
 from .files import check_place, write_json
 from .looks import Looks
 from .spec import ReconstructJob, SimulateJob
-from .volumes import write_whole
+from .volumes import write_field_of_view, write_whole
 from .watch import Cancelled, Watch
 
 
@@ -74,6 +74,8 @@ def _simulate_arguments(spec: SimulateJob) -> dict:
 def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     """Run the method of `spec` and write its volume; `folder` holds the checkpoint."""
     _check_volume_places(spec)
+    if spec.field_of_view:
+        check_place(spec.field_of_view, WRITTEN)
     if spec.previews:
         check_place(spec.previews, folder=True)
     methods.parse_options(methods.get(spec.method), spec.options)
@@ -88,6 +90,8 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     volume = job.volume(state, seconds, spec.unit)
     watch.check()
     write_whole(volume, spec.output)
+    if spec.field_of_view:
+        write_field_of_view(job, spec.field_of_view)
     checkpoint.remove(folder)
     facts = {
         "method": job.method.name,

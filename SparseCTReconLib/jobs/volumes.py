@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from .. import formats
 from ..errors import InputError
-from ..formats import dicom_writing
+from ..formats import ct, dicom_writing
 from ..grid import Volume
+from ..methods.reconstruct import PREFIX, Reconstruction
 from .files import temporary_folder, written_beside
 
 
@@ -27,3 +29,12 @@ def write_whole(volume: Volume, path) -> None:
             formats.write_volume(volume, beside)
     except InputError as error:
         raise InputError(str(error).replace(str(temporary_folder(path)), str(Path(path).parent)), error.code) from error
+
+
+def write_field_of_view(job: Reconstruction, path) -> None:
+    """Write how well the views see each voxel as a label map, whole or not at all."""
+    from ..operators.field_of_view import LABELS
+
+    attributes = {PREFIX + "labels": json.dumps(LABELS), PREFIX + "scan_sha256": job.scan_hash}
+    with written_beside(path) as beside:
+        ct.write_labels(job.field_of_view, job.grid, beside, attributes)
