@@ -95,7 +95,8 @@ def simulate(
         "preset": preset,
         "ct_grid": ct.grid.to_dict(),
     }
-    provenance = {"origin": "simulated", **settings, "ct": dict(ct.attributes)}
+    ours = {key: value for key, value in ct.attributes.items() if key.startswith("SparseCTRecon.")}  # all else may name the patient
+    provenance = {"origin": "simulated", **settings, "ct": ours}
     if photons is None:
         return Scan(-np.log(beam.clip(np.finfo(np.float32).tiny)), geometry, None, mu_water, provenance)
     counts = _measure(beam, photons, electronic_noise, np.random.default_rng(seed))

@@ -191,10 +191,10 @@ def test_a_volume_that_is_not_in_hounsfield_units_is_refused():
 
 def test_the_scan_says_how_it_was_made():
     ct = ball()
-    ct.attributes["SourceVolume"] = "ball"
+    ct.attributes |= {"SparseCTRecon.source": "ball", "PatientName": "Doe^Jane"}
     scan = simulate(ct, 2, photons=1e4, scatter_fraction=0.1, electronic_noise=3.0, seed=5, **DETECTOR)
     said = json.loads(json.dumps(scan.provenance))
-    assert said["origin"] == "simulated" and said["ct"] == {"SourceVolume": "ball"}
+    assert said["origin"] == "simulated" and said["ct"] == {"SparseCTRecon.source": "ball"}
     assert (said["photons"], said["scatter_fraction"], said["electronic_noise"], said["seed"], said["preset"]) == (
         1e4,
         0.1,
