@@ -51,19 +51,23 @@ class Domain:
         Where in an array [z, y, x] on `grid` the voxels lie that were asked for.
     beyond : float
         Share of the rays' way through the object that lies beyond the asked grid, 0 to 1.
+    object_grid : Grid, optional
+        The same voxels about the whole object, where they are too many to work on; see `surroundings`.
     """
 
     grid: Grid
     window: tuple[slice, slice, slice]
     beyond: float
+    object_grid: Grid | None = None
 
     @property
     def said(self) -> str:
-        """What a volume's provenance says of it; empty where it is the asked grid."""
-        if not self.is_larger:
+        """What a volume's provenance says of it; empty where it is the asked grid and the whole object."""
+        if not self.is_larger and self.object_grid is None:
             return ""
         sizes = (" x ".join(map(str, size)) for size in (self.grid.size, self.window_size))
-        return f"{next(sizes)} voxels about the {next(sizes)} asked for: {100 * self.beyond:.0f} % of the rays' way lies beyond those"
+        said = f"{next(sizes)} voxels about the {next(sizes)} asked for: {100 * self.beyond:.0f} % of the rays' way lies beyond those"
+        return f"{said}; what lies further out was taken out of the projections as coarse voxels show it" if self.object_grid else said
 
     @property
     def window_size(self) -> tuple[int, int, int]:
@@ -106,9 +110,9 @@ class Cut:
         return cut
 
 
-def whole(grid: Grid, beyond: float = 0.0) -> Domain:
+def whole(grid: Grid, beyond: float = 0.0, object_grid: Grid | None = None) -> Domain:
     """The asked grid itself."""
-    return Domain(grid, tuple(slice(0, n) for n in grid.shape), beyond)
+    return Domain(grid, tuple(slice(0, n) for n in grid.shape), beyond, object_grid)
 
 
 def domain(scan: Scan, grid: Grid, fits: Callable[[Grid], bool] = lambda grid: True) -> Domain:
@@ -144,14 +148,15 @@ def _block_mm(geometry: Geometry) -> float:
 
 def _widened(grid: Grid, before: np.ndarray, after: np.ndarray, beyond: float, fits: Callable[[Grid], bool]) -> Domain:
     """The grid with voxels before and after it along x, y, z; fewer of them on all sides where that would be too many."""
-    most = max(SMALL, LARGEST * voxels(grid))
+    most, all_of_it = max(SMALL, LARGEST * voxels(grid)), None
     for share in np.linspace(1, 0, 41)[:-1]:
         low, high = (np.ceil(share * side - 1e-6).astype(int) for side in (before, after))
         origin = (grid.index_to_world @ [*(-low), 1.0])[:3]
         larger = Grid(tuple(np.asarray(grid.size) + low + high), grid.spacing_mm, tuple(origin), grid.direction)
         if voxels(larger) <= most and fits(larger):
-            return Domain(larger, tuple(slice(int(a), int(a) + n) for a, n in zip(low[::-1], grid.shape)), beyond)
-    return whole(grid, beyond)
+            return Domain(larger, tuple(slice(int(a), int(a) + n) for a, n in zip(low[::-1], grid.shape)), beyond, all_of_it)
+        all_of_it = all_of_it or larger
+    return whole(grid, beyond, all_of_it)
 
 
 def _object(scan: Scan, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -82,6 +82,13 @@ class Reconstruction:
         return projector(self.scan.geometry, self.domain.grid, self.device)
 
     @cached_property
+    def measured(self) -> Scan:
+        """The scan, without what is known of the object beyond the domain."""
+        from .surroundings import without_surroundings
+
+        return without_surroundings(self.scan, self.domain)
+
+    @cached_property
     def field_of_view(self) -> np.ndarray:
         """How well the views see each voxel of the grid, uint8 [z, y, x]: see `operators.field_of_view`."""
         from ..operators.field_of_view import field_of_view
@@ -104,11 +111,12 @@ class Reconstruction:
         """
         if budget_s is not None and not budget_s > 0:
             raise InputError(f"a budget of {budget_s} s: give a positive number of seconds", "bad-budget")
-        kept = LastGood(lambda mu: residual(self.projector, mu, self.scan.projections) < 1)
-        run = self.method.run(self.scan, self.domain.grid, self.options, self.device, resume)
+        budget = Budget(budget_s)
+        kept = LastGood(lambda mu: residual(self.projector, mu, self.measured.projections) < 1)
+        run = self.method.run(self.measured, self.domain.grid, self.options, self.device, resume)
         try:
             with contextlib.closing(run):
-                yield from map(Cut(self.domain), self._driven(run, Budget(budget_s), kept))
+                yield from map(Cut(self.domain), self._driven(run, budget, kept))
         except FloatingPointError as error:
             yield Cut(self.domain)(self._last_good(kept, str(error) or "its numbers ceased to be finite"))
         except Exception as error:
@@ -174,7 +182,7 @@ class Reconstruction:
     def volume(self, state: State, seconds: float, unit: str = "HU") -> Volume:
         """The volume of `state` (or of the last good one, see `settle`) with its provenance; `seconds` is what it took."""
         state = self.settle(state)
-        attributes = self.provenance(state, seconds, residual(self.projector, (state.whole or state.volume)(), self.scan.projections))
+        attributes = self.provenance(state, seconds, residual(self.projector, (state.whole or state.volume)(), self.measured.projections))
         return Volume(to_unit(state.volume(), unit, self.scan.mu_water), self.grid, attributes | {PREFIX + "unit": unit}, unit)
 
     def provenance(self, state: State, seconds: float, reprojection_residual: float) -> dict[str, str]:
@@ -253,7 +261,7 @@ def prepare(
     works_on = whole(grid)
     if extended and chosen.needs_whole_object:
         works_on = domain(scan, grid, lambda larger: fits_memory(chosen, scan, larger, parsed, free))
-    if works_on.is_larger:
+    if works_on.said:
         log.info("%s works on %s", chosen.name, works_on.said)
     return Reconstruction(scan, chosen, parsed, grid, device, preset, tuple(warnings), works_on)
 

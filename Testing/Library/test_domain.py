@@ -14,7 +14,8 @@ from SparseCTReconLib import Geometry, Grid, Scan, methods
 from SparseCTReconLib.methods.base import State
 from SparseCTReconLib.methods.cautions import cautions, conditions
 from SparseCTReconLib.methods.domain import Cut, domain, whole
-from SparseCTReconLib.methods.reconstruct import PREFIX, prepare, residual
+from SparseCTReconLib.methods.reconstruct import PREFIX, Reconstruction, prepare, residual
+from SparseCTReconLib.methods.surroundings import coarser, share_within, without_surroundings
 
 BODY = Phantom(100.0, ((0.02, (0.0, 0.0, 0.0), (0.9, 0.6, 0.5), 0.0), (0.01, (0.2, 0.1, 0.0), (0.2, 0.2, 0.2), 0.0)))
 """90, 60 and 50 mm in half its axes."""
@@ -98,6 +99,33 @@ def test_the_memory_limits_how_far_it_grows():
 def test_a_detail_does_not_grow_without_bounds():
     found = domain(scan_of(BODY, linac(**WIDE)), cube(40, 0.5))
     assert np.prod(found.grid.size, dtype=float) <= 1_000_000 and found.is_larger
+
+
+def test_the_part_of_a_coarse_voxel_within_a_fine_box_is_counted():
+    turn = rotation((1, 2, 3), 0.4)
+    coarse = Grid((6, 5, 4), (4.0, 5.0, 6.0), (-10.0, -10.0, -9.0), turn)
+    fine = Grid((5, 7, 6), (1.5, 1.0, 2.0), tuple(turn @ (1.0, 2.0, 3.0) + coarse.origin_mm), turn)
+    share = share_within(coarse, fine)
+    assert share.shape == coarse.shape and share.min() >= 0 and share.max() <= 1 and 0 < (share % 1 > 0).mean() < 1
+    assert share.sum() * np.prod(coarse.spacing_mm) == pytest.approx(np.prod(fine.extent_mm), rel=1e-5)
+    box = coarser(Grid((100, 90, 80), (0.5, 0.5, 1.0), (3.0, 4.0, 5.0), turn))
+    assert np.prod(box.size) <= 250_000
+    np.testing.assert_allclose(box.extent_mm, (50, 45, 80))
+    np.testing.assert_allclose(box.centre_mm, Grid((100, 90, 80), (0.5, 0.5, 1.0), (3.0, 4.0, 5.0), turn).centre_mm)
+
+
+def test_what_no_memory_holds_is_taken_out_of_the_projections():
+    scan, grid = scan_of(BODY, linac(**WIDE), photons=1e5), cube(10, 5.0, (10.0, 5.0, 0.0))
+    cramped = domain(scan, grid, lambda larger: False)
+    assert cramped.grid == grid and "taken out" in cramped.said and np.prod(cramped.object_grid.size) > 1000
+    method, truth = methods.get("cgls"), BODY.volume(grid)
+
+    def error(works_on):
+        *_, last = Reconstruction(scan, method, method.Options(), grid, "cpu", domain=works_on).states()
+        return np.abs(last.volume().mean() - truth.mean()) / 0.02
+
+    assert error(cramped) < 0.05 < 0.3 < error(whole(grid))
+    assert without_surroundings(scan, whole(grid)) is scan
 
 
 def test_states_show_the_asked_voxels_and_keep_the_whole():
