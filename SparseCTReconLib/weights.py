@@ -84,8 +84,14 @@ class Found:
 
 def folders() -> list[Path]:
     """Where weights are looked for; the first that has a name counts."""
-    own = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    return [*own, *resources.folders("Weights"), fetched_folder()]
+    *named, fetched = own_folders()
+    return [*named, *resources.folders("Weights"), fetched]
+
+
+def own_folders() -> list[Path]:
+    """The user's folders, that of fetched weights last."""
+    named = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [*named, fetched_folder()]
 
 
 def fetched_folder() -> Path:

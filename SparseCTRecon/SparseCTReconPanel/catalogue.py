@@ -42,11 +42,14 @@ def missingWeights(name):
     return [one for one in describe(name)["weights"] if not _has(resources, one)]
 
 
-def _has(resources, weights):
+def _has(resources, name):
+    """Whether weights came with the library, or lie in a folder of the user's or among those that were fetched."""
+    from SparseCTReconLib import weights
+
     try:
-        resources.find(f"Weights/{weights}.safetensors")
+        resources.find(f"Weights/{name}.safetensors")
     except ValueError:
-        return False
+        return any((folder / f"{name}.safetensors").is_file() for folder in weights.own_folders())
     return True
 
 

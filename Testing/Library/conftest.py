@@ -57,3 +57,13 @@ def played(monkeypatch):
     import played_cli
 
     played_cli.install(monkeypatch.setattr)
+
+
+@pytest.fixture
+def tiny_weights(tmp_path, monkeypatch):
+    """Methods that need pretrained weights find those of tiny networks, good for any part of the body."""
+    import small_weights
+
+    from SparseCTReconLib import weights
+
+    monkeypatch.setenv(weights.VARIABLE, str(small_weights.shelf(tmp_path)))

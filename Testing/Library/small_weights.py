@@ -10,6 +10,15 @@ from SparseCTReconLib.networks import dice_weights, scan_range, xgrm_weights
 from SparseCTReconLib.networks.dice import begin
 from SparseCTReconLib.networks.xgrm import begin as begin_xgrm
 
+ANYTHING = ["head", "chest", "abdomen", "limb"]
+
+
+def shelf(folder):
+    """Weights for each method in a folder, good for any part of the body."""
+    dice(folder, anatomies=ANYTHING)
+    xgrm(folder, anatomies=ANYTHING)
+    return folder
+
 
 def dice(folder, scans=(), name="deepsparse_limb", network=None, **card):
     """A file of a tiny DiCE's weights."""

@@ -184,6 +184,19 @@ def test_what_a_method_needs_is_said_with_whether_it_is_there(panel, monkeypatch
     assert "Pretrained weights are missing" in panel.ui.adviceLabel.text
 
 
+def test_weights_of_the_users_own_count_as_installed(monkeypatch, tmp_path):
+    from SparseCTReconPanel.catalogue import missingWeights
+
+    from SparseCTReconLib import resources, weights
+
+    monkeypatch.setattr(resources, "_PLACES", ())
+    monkeypatch.setenv(weights.VARIABLE, str(tmp_path))
+    monkeypatch.setenv("SPARSECTRECON_CACHE", str(tmp_path / "cache"))
+    assert missingWeights("deepsparse") == ["deepsparse_limb"]
+    (tmp_path / "deepsparse_limb.safetensors").touch()
+    assert missingWeights("deepsparse") == [] and missingWeights("x-grm") == ["x-grm_limb"]
+
+
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
     """A machine whose driver says what is written to the returned file."""
