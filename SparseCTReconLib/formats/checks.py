@@ -105,7 +105,9 @@ def say_saturated(stack: np.ndarray, where) -> None:
 
 
 def checked(scan: Scan, where) -> Scan:
-    """`scan`; line integrals that no object has, or that were clipped, are said."""
+    """`scan`, its projections writable; line integrals that no object has, or that were clipped, are said."""
+    if not scan.projections.flags.writeable:  # a view of a file's bytes
+        scan.projections = scan.projections.copy()
     negative = float((scan.projections < _NEGATIVE).mean())
     if negative > MANY:
         log.warning(

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..scan import Scan
 from . import images, rtk
 from .arrays import head_of
-from .checks import checked
+from .checks import checked, suspect_radians
 from .files import named
 from .scan_folder import ASSUMED, DESCRIPTION, STACKS, read_stack
 
@@ -39,6 +39,7 @@ def read(path: Path) -> Scan:
     """The scan of a geometry and the images of its folder."""
     xml = _geometry_file(path)
     parameters = rtk.read_xml(xml)
+    suspect_radians(np.degrees(parameters.gantry_rad), xml)
     files = _stack_files(path, xml, parameters.views)
     stack, frame = read_stack(files[0])
     if images.kind_of(files[0]) != "itk":

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from poses import random_geometry
 from scan_files import projections
 
-from SparseCTReconLib import InputError, Scan
+from SparseCTReconLib import Geometry, InputError, Scan
 from SparseCTReconLib.formats import read_scan, rtk, write_scan
 
 GEOMETRY = random_geometry(3, views=7, isocentre_mm=(0, 0, 0))
@@ -69,6 +69,14 @@ def test_counts_become_line_integrals_by_their_brightest_pixels(folder):
     scan = read_scan(folder)
     np.testing.assert_allclose(scan.projections[:, 1:], VALUES[:, 1:], atol=1e-3)
     assert "I0 = 60000" in scan.provenance["assumed"]
+
+
+def test_radians_in_place_of_degrees_are_said(tmp_path):
+    views = 12
+    geometry = Geometry.circular(views, 500, 800, (6, 8), (2.0, 2.0), arc_rad=np.radians(6.1))
+    rtk.write_xml(rtk.from_geometry(geometry), tmp_path / "gantry.xml")
+    sitk.WriteImage(sitk.GetImageFromArray(projections(views)), str(tmp_path / "stack.mha"))
+    assert "may be radians" in read_scan(tmp_path).provenance["warnings"][0]
 
 
 def test_images_without_a_pixel_size_are_refused(folder):
