@@ -245,6 +245,8 @@ class Compare:
     """Where they run; cuda fails where there is none."""
     budget: Annotated[float | None, _place("SECONDS")] = None
     """Seconds for each method."""
+    trust: bool = False
+    """Say in the report what the measurements support of each volume, too; see `sparsectrecon trust`."""
 
     def run(self, console: Console, report: Console) -> None:
         from .commands.compare import compare
@@ -253,7 +255,7 @@ class Compare:
             _positive("--budget", self.budget)
         values = {"size": self.size, "spacing_mm": self.spacing, "device": self.device, "budget_s": self.budget}
         values["like"] = None if self.like is None else str(self.like.expanduser().absolute())
-        compare(values, self.methods, self.scan, self.reference, self.out, (console, report))
+        compare(values, self.methods, self.scan, self.reference, self.out, (console, report), self.trust)
 
 
 @dataclass

@@ -11,8 +11,10 @@ from ..errors import InputError
 from ..evaluation.assess import Assessment, Entry, Wanted, check_names
 from ..evaluation.report import write_report
 from ..evaluation.tables import write_csv
+from ..evaluation.trust import SMALLEST_VOXELS, Asked, Trust, examine
 from ..geometry import Geometry
 from ..jobs.files import check_place, write_json
+from ..scan import Scan
 from .comparing import Made, draw, reconstruct_each, table, volume_file
 from .running import Stopped
 from .scan import absolute
@@ -20,7 +22,15 @@ from .scan import absolute
 PICTURE, REPORT, FIGURES, TABLE = "compare.png", "report.html", "metrics.json", "comparison.csv"
 
 
-def compare(values: dict, names: tuple[str, ...], scan: Path, reference: Path, folder: Path, consoles: tuple[Console, Console]) -> dict:
+def compare(
+    values: dict,
+    names: tuple[str, ...],
+    scan: Path,
+    reference: Path,
+    folder: Path,
+    consoles: tuple[Console, Console],
+    trust: bool = False,
+) -> dict:
     """Reconstruct `scan` with each of `names` and compare with `reference`; leaves volumes, metrics.json,
     comparison.csv, compare.png and report.html.
 
@@ -34,6 +44,8 @@ def compare(values: dict, names: tuple[str, ...], scan: Path, reference: Path, f
         Scan, the CT it was made of, and where the results go.
     consoles : tuple of rich.console.Console
         For the progress and for the table.
+    trust : bool
+        Say in the report what the measurements support of each volume, too.
 
     Returns
     -------
@@ -46,7 +58,8 @@ def compare(values: dict, names: tuple[str, ...], scan: Path, reference: Path, f
         raise InputError("compare needs at least one method: write --methods fdk admm-tv", "bad-arguments")
     check_names(list(jobs))
     folder, reference = absolute(folder), absolute(reference)
-    geometry, truth = formats.read_scan(absolute(scan)).geometry, formats.read_ct(reference)
+    measured, truth = formats.read_scan(absolute(scan)), formats.read_ct(reference)
+    geometry = measured.geometry
     check_place(folder, folder=True)
     try:
         made = reconstruct_each(jobs, scan, truth, folder, console)
@@ -55,7 +68,8 @@ def compare(values: dict, names: tuple[str, ...], scan: Path, reference: Path, f
     figures = {name: of.figures for name, of in made.items()}
     write_json(folder / FIGURES, figures)
     draw(truth, reference.name, made, {name: name for name in made}, geometry, folder / PICTURE)
-    _write_report(made, Entry(reference.name, str(reference), truth), folder, geometry)
+    trusts = _trusts(made, measured, console) if trust else {}
+    _write_report(made, Entry(reference.name, str(reference), truth), folder, geometry, trusts)
     report.print(table(made, f"{scan.name}, {geometry.views} views, against {reference.name}"))
     report.print(f"volumes, {FIGURES}, {TABLE}, {PICTURE} and {REPORT} are in {folder}", highlight=False, markup=False, soft_wrap=True)
     return figures
@@ -72,10 +86,20 @@ def _method(name: str) -> dict:
     return {"method": method, "options": {"preset": preset}}
 
 
-def _write_report(made: dict[str, Made], truth: Entry, folder: Path, geometry: Geometry) -> None:
+def _trusts(made: dict[str, Made], scan: Scan, console: Console) -> dict[str, Trust]:
+    """What the scan supports of each volume, of details of 10 mm or what two voxels take."""
+    trusts = {}
+    for name, of in made.items():
+        console.print(f"{name}: what the measurements support", highlight=False, markup=False, soft_wrap=True)
+        least = SMALLEST_VOXELS * max(of.volume.grid.spacing_mm)
+        trusts[name] = examine(of.volume, scan, Asked(max(Asked.size_mm, least)))
+    return trusts
+
+
+def _write_report(made: dict[str, Made], truth: Entry, folder: Path, geometry: Geometry, trusts: dict[str, Trust]) -> None:
     """The report, and all figures as a table."""
     results = [Entry(name, str(folder / volume_file(name)), of.volume) for name, of in made.items()]
     assessment = Assessment(truth, results, Wanted(geometry=geometry))
     found = assessment.run()
-    write_report(assessment, found, folder / REPORT)
+    write_report(assessment, found, folder / REPORT, trusts)
     write_csv(found, folder / TABLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from .report_made import how_made
 from .report_slices import DIFFERENCE_HU, WINDOWS, View
 from .report_style import CSS
 from .report_tables import image_table, organs_table, tissues_table
+from .report_trust import trust_section
+from .trust import Trust
 
 _MOST_LANES = 30
 
 
-def write_report(assessment: Assessment, found: dict, path: Path) -> None:
+def write_report(assessment: Assessment, found: dict, path: Path, trusts: Mapping[str, Trust] | None = None) -> None:
     """Write the page.
 
     Parameters
@@ -34,9 +37,13 @@ def write_report(assessment: Assessment, found: dict, path: Path) -> None:
         What `assessment.run` gave.
     path : Path
         .html to write; it refers to nothing outside itself.
+    trusts : mapping, optional
+        What the measurements support of results, by their names.
     """
     names = [result["name"] for result in found["results"]]
     parts = [_head(found, names), _warnings(found), _image(found, names), _pictures(assessment, names), _tissues(found, names)]
+    volumes = {result.name: result.volume for result in assessment.results}
+    parts += [trust_section(trust, volumes[name], name) for name, trust in (trusts or {}).items()]
     parts += [_organs(found, names), how_made(found), _conventions(found)]
     title = escape(f"{', '.join(names)} against {found['reference']['name']}")
     page = (

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..classical.data_terms import Weighted
 from ..errors import InputError
 from ..geometry import Geometry
 from ..grid import Grid, Volume
@@ -121,7 +122,7 @@ def examine(
     progress.stage = "what the views determine"
     resolve = Resolution(A, damping, volume.grid, progress)
     varies = max(float(residual.samples[counted].std()) * hu_of_mu, PRIOR_HU) if counted.any() else PRIOR_HU
-    split = replace(resolve, damping=prior_weight(volume.grid, asked.size_mm, scan.mu_water, varies))
+    split = replace(resolve, A=even(residual), damping=prior_weight(volume.grid, asked.size_mm, scan.mu_water, varies))
     rest = np.where(counted, (residual.samples - split(residual.samples)) * hu_of_mu, 0).astype(np.float32)
     shares = np.where(counted, resolve.of_balls(asked.size_mm), 0).astype(np.float32)
     maps = {"contradiction": found.z, "asked": found.asked_hu, "determined": 100 * shares, "prior": rest}
@@ -138,6 +139,14 @@ def examine(
         "disclaimer": DISCLAIMER,
     }
     return Trust(figures, {name: _map(name, values, volume) for name, values in maps.items()}, residual)
+
+
+def even(residual: Residual) -> Weighted:
+    """A with the same weight for all rays, as if each had the noise and allowance of the middle one: CGLS gets in 20 iterations as far as
+    in 80 with their own weights."""
+    met = residual.measured > SHADOW
+    variance = float(np.median(residual.expected.variance[met] if met.any() else residual.expected.variance))
+    return weighted(residual.A, np.full(residual.left.shape, variance, np.float32))
 
 
 def with_spread(trust: Trust, volume: Volume, spread: Spread, names: Sequence[str], asked: Asked) -> Trust:

@@ -3,12 +3,13 @@
     G = (A'W A + 1/s^2)^-1 A'W A          (model resolution; Tarantola 2005, Inverse Problem Theory, 3.2)
     x = G x + (I - G) x
 
-G x is what CGLS on A makes of the volume's own projections when they count as much as the measurements do, W = 1 / (noise + allowance), and
-the volume is uncertain, before, by as much as it varies. The rest, (I - G) x, changes the projections by less than the noise: it is the
-null space of A and what the noise makes equal to it. It came from the method, not from this scan.
+G x is what CGLS on A makes of the volume's own projections when they count as much as the measurements do, W = 1 / (noise + allowance) of
+the middle ray, and the volume is uncertain, before, by as much as it varies. The rest, (I - G) x, changes the projections by less than the
+noise: it is the null space of A and what the noise makes equal to it. It came from the method, not from this scan.
 
-For the mean over a ball l, <l, G l> / <l, l> is the share of its prior variance that the measurements take away: 100 % where the views
-determine a detail of that size, 0 where they do not see it. It depends on views, noise and place alone, not on what the volume shows.
+For the mean over a ball l, with each ray's own W and a prior of some HU, <l, G l> / <l, l> is the share of its prior variance that the
+measurements take away: 100 % where the views determine a detail of that size, 0 where they do not see it. It depends on views, noise and
+place alone, not on what the volume shows.
 """
 
 from __future__ import annotations

@@ -115,3 +115,18 @@ def test_paths_of_a_job_are_taken_from_its_folder_and_unknown_keys_refused(tmp_p
     (tmp_path / "job" / "job.json").write_text(json.dumps(values | {"regions": 1}))
     with pytest.raises(InputError, match="no key 'regions'"):
         read_spec(tmp_path / "job" / "job.json")
+
+
+def test_a_comparison_s_report_says_it_of_each_volume_where_it_is_asked_to(made, tmp_path, monkeypatch, capsys):
+    from SparseCTReconLib.commands import compare as comparing
+
+    volume, truth = read_volume(made / "volume.nrrd"), Phantom(80.0).volume(GRID) * 50_000 - 1000
+    write_volume(Volume(truth, GRID), tmp_path / "truth.nrrd")
+    figures = {name: 1.0 for name in ("psnr_db", "ssim", "rmse_hu", "reprojection_residual", "seconds", "peak_memory_mb")}
+    monkeypatch.setattr(comparing, "reconstruct_each", lambda jobs, *_: {name: comparing.Made(volume, figures, {}) for name in jobs})
+    for flags, said in (((), 0), (("--trust",), 2)):
+        folder = tmp_path / f"out{said}"
+        assert run("compare", made / "scan", tmp_path / "truth.nrrd", "--methods", "cgls", "fdk", "--out", folder, *flags) == 0
+        page = (folder / "report.html").read_text()
+        assert page.count("Places that stand out") == said
+        assert ("Trust (cgls)" in page) == bool(said)
