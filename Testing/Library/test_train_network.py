@@ -8,7 +8,7 @@ import pytest
 import small_weights
 import torch
 from cli_cases import refused, run
-from train_cases import configuration, folder_of_cts
+from train_cases import EXAMPLES, configuration, folder_of_cts
 
 from SparseCTReconLib import weight_files
 from SparseCTReconLib.errors import InputError
@@ -17,6 +17,7 @@ from SparseCTReconLib.networks.xgrm_result import Reconstruction
 from SparseCTReconLib.training import course, held_out, kept_examples, learning, steps
 from SparseCTReconLib.training import dice as dice_training
 from SparseCTReconLib.training import xgrm as xgrm_training
+from SparseCTReconLib.training.plan import PLANS, read
 from SparseCTReconLib.training.prepared import Recipe, prepare
 from SparseCTReconLib.weights import Found, Kind
 
@@ -93,6 +94,24 @@ def test_finetuning_adapts_first_and_then_adjusts_with_encoder_and_codebooks_as_
     assert kept and all(np.allclose(file.arrays[name], tensor, atol=1e-3) for name, tensor in kept.items())
     changed = [name for name in began["adapt"] if name.startswith("encoder") and name.endswith("weight")]
     assert any(not torch.allclose(began["adapt"][name], began["adjust"][name], atol=1e-5) for name in changed)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_train_from_end_to_end_when_all_is_tiny(example, cts, tmp_path, capsys):
+    name = next(name for name in PLANS if example.name.startswith(name))
+    _, start = configuration(name, tmp_path)
+    parts = ("adapt", "adjust") if name == "finetune" else ("training",)
+    changes = [f"{part}.{key}" for part in parts for key in ("steps=2", "box=8" if name == "xgrm" else "points=50")]
+    changes += ["data.voxels=16", "data.spacing_mm=10", "data.made_up_limbs=0", "data.held_out=['ball_1']", f"data.cache={tmp_path}/cache"]
+    changes += ["scans.voxels=[8]", "machine.device=cpu", "machine.devices=1", "machine.nodes=1", "machine.workers=0"]
+    if read(name, example, {}).output.logs:
+        pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: pip install tensorboardX")
+        changes.append(f"output.logs={tmp_path}/logs")
+    out = tmp_path / "mine.safetensors"
+    assert run("train", name, cts, "--config", example, "--start", start, "--out", out, "--set", *changes) == 0
+    assert weight_files.read(out, FORMS[name], "").card["data"]["cts"] == ["ball_0.nrrd"]
+    assert ("held out" in capsys.readouterr().out) == read(name, example, {}).card.figures
+    assert (tmp_path / "logs").exists() == bool(read(name, example, {}).output.logs)
 
 
 def test_cts_that_are_kept_out_are_not_learnt_from_and_give_figures_if_wanted(cts, tmp_path, capsys):

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from train_cases import EXAMPLES
 
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.training import plan
@@ -12,8 +13,6 @@ from SparseCTReconLib.training.dice import Settings
 from SparseCTReconLib.training.dice_examples import Stage
 from SparseCTReconLib.training.plan import PLANS, Section, described, read
 from SparseCTReconLib.training.prepared import RECIPES
-
-EXAMPLES = sorted((Path(__file__).parents[2] / "Resources" / "Training").glob("*.toml"))
 
 
 def kind_of(path):

@@ -1,6 +1,7 @@
 """Folders, weights and configurations with which the command line trains tiny networks of DeepSparse and X-GRM in seconds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from phantoms import Phantom
@@ -11,6 +12,8 @@ from small_xgrm import network as xgrm_network
 from SparseCTReconLib import write_volume
 from SparseCTReconLib.grid import Grid, Volume
 from SparseCTReconLib.networks import dice_weights, xgrm_weights
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "Resources" / "Training").glob("*.toml"))
 
 TINY = """
 seed = 3
