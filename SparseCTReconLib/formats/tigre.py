@@ -69,13 +69,18 @@ def _is_archive_of_arrays(path: Path) -> bool:
 def read(path: Path) -> Scan:
     """The scan in a file, or in the files of its folder where it is not all in one."""
     found: dict = {}
+    values = angles = stack = None
     for file in _in_order(path):
         found = _variables(file) | found
         values, angles, stack = _parts(found)
-        if values is not None and angles is not None and stack is not None:
+        if values is not None and angles is not None and _fits(stack, values, path):
             break
-    else:
-        missing = [name for name, part in zip(("a geometry (DSD, nDetector ...)", "angles", "projections"), _parts(found)) if part is None]
+    if values is None or angles is None or stack is None:
+        missing = [
+            name
+            for name, part in zip(("a geometry (DSD, nDetector ...)", "angles", "projections"), (values, angles, stack))
+            if part is None
+        ]
         raise InputError(f"{path} holds no {' and no '.join(missing)}: put them into the file, or as files beside it", "bad-scan-file")
     only_cone(values, path)
     stack, matlab = _as_views(stack, values, path)
@@ -109,13 +114,19 @@ def _variables(path: Path) -> dict:
 
 
 def _parts(found: dict):
-    """Attributes of the geometry, angles and the largest array of three dimensions; None for what is not there."""
+    """Attributes of the geometry, angles, and the array that fits the detector or else the largest; None for what is not there."""
     values = next((each for each in (found, *found.values()) if isinstance(each, dict) and all(key in each for key in _KEYS)), None)
     stacks = [each for each in found.values() if isinstance(each, np.ndarray) and each.ndim == 3]
     angles = found.get("angles")
     if angles is None and values is not None:
         angles = values.get("angles")
-    return values, angles, max(stacks, key=lambda each: each.size, default=None)
+    fitting = [each for each in stacks if values is not None and _fits(each, values, "nDetector")]
+    return values, angles, max(fitting or stacks, key=lambda each: each.size, default=None)
+
+
+def _fits(stack: np.ndarray | None, values: dict, where) -> bool:
+    count = whole_numbers(values, "nDetector", where, 2)
+    return stack is not None and count in (stack.shape[1:], stack.shape[1::-1])
 
 
 def _as_views(stack: np.ndarray, values: dict, where) -> tuple[np.ndarray, bool]:

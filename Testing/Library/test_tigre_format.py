@@ -108,6 +108,12 @@ def test_angles_that_are_too_few_or_degrees_are_said(tmp_path):
     assert "may be degrees" in read_scan(path).provenance["warnings"][0]
 
 
+def test_a_volume_beside_the_projections_is_not_taken_for_them(tmp_path):
+    path = scan_files.tigre_json(tmp_path)
+    np.save(tmp_path / "a_volume.npy", np.zeros((20, 20, 20), np.float32))
+    np.testing.assert_array_equal(read_scan(path).projections, scan_files.projections())
+
+
 def test_what_is_missing_is_named(tmp_path):
     path = scan_files.tigre_json(tmp_path)
     (tmp_path / "angles.npy").unlink()
