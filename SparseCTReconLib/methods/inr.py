@@ -148,6 +148,7 @@ class INR(Method):
         "Najaf M, Ongie G. Accelerated optimization of implicit neural representations for CT reconstruction. ISBI 2025. arXiv:2504.13390"
     )
     devices = ("cpu", "cuda")
+    poor_on = {"arc": "fills in less of what is missing; admm-tv is 2 dB better"}
     Options = INROptions
     presets = {
         "recommended": {},
