@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,13 +12,15 @@ from ..errors import InputError
 from ..evaluation.assess import Assessment, Entry, Wanted, check_names
 from ..evaluation.report import write_report
 from ..evaluation.tables import write_csv
-from ..evaluation.trust import SMALLEST_VOXELS, Asked, Trust, examine
 from ..geometry import Geometry
 from ..jobs.files import check_place, write_json
 from ..scan import Scan
 from .comparing import Made, draw, reconstruct_each, table, volume_file
 from .running import Stopped
 from .scan import absolute
+
+if TYPE_CHECKING:
+    from ..evaluation.trust import Trust
 
 PICTURE, REPORT, FIGURES, TABLE = "compare.png", "report.html", "metrics.json", "comparison.csv"
 
@@ -88,6 +91,8 @@ def _method(name: str) -> dict:
 
 def _trusts(made: dict[str, Made], scan: Scan, console: Console) -> dict[str, Trust]:
     """What the scan supports of each volume, of details of 10 mm or what two voxels take."""
+    from ..evaluation.trust import SMALLEST_VOXELS, Asked, examine
+
     trusts = {}
     for name, of in made.items():
         console.print(f"{name}: what the measurements support", highlight=False, markup=False, soft_wrap=True)

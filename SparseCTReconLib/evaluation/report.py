@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from .report_made import how_made
 from .report_slices import DIFFERENCE_HU, WINDOWS, View
 from .report_style import CSS
 from .report_tables import image_table, organs_table, tissues_table
-from .report_trust import trust_section
-from .trust import Trust
+
+if TYPE_CHECKING:
+    from .trust import Trust
 
 _MOST_LANES = 30
 
@@ -42,8 +44,7 @@ def write_report(assessment: Assessment, found: dict, path: Path, trusts: Mappin
     """
     names = [result["name"] for result in found["results"]]
     parts = [_head(found, names), _warnings(found), _image(found, names), _pictures(assessment, names), _tissues(found, names)]
-    volumes = {result.name: result.volume for result in assessment.results}
-    parts += [trust_section(trust, volumes[name], name) for name, trust in (trusts or {}).items()]
+    parts += _trust(assessment, trusts or {})
     parts += [_organs(found, names), how_made(found), _conventions(found)]
     title = escape(f"{', '.join(names)} against {found['reference']['name']}")
     page = (
@@ -52,6 +53,15 @@ def write_report(assessment: Assessment, found: dict, path: Path, trusts: Mappin
     )
     with written_beside(path) as beside:
         beside.write_text(page, encoding="utf-8")
+
+
+def _trust(assessment: Assessment, trusts: Mapping[str, Trust]) -> list[str]:
+    if not trusts:
+        return []
+    from .report_trust import trust_section  # brings torch, which other reports do without
+
+    volumes = {result.name: result.volume for result in assessment.results}
+    return [trust_section(trust, volumes[name], name) for name, trust in trusts.items()]
 
 
 def _head(found: dict, names: list[str]) -> str:

@@ -16,6 +16,7 @@ Statistics, all from the residual r = y - A x of the sharpened volume (see `eval
     refit        the mean over a ball of the change that CGLS asks for (10 iterations, weighted and damped)
     trust        refit over its usual size in the surroundings: what `sparsectrecon trust` writes
     unsharpened  trust, of the volume as it is
+    apart        the mean over a ball of the difference to volumes made without a quarter of the views each, over their jackknife spread
     region       the data term's fall when the ball alone is re-fitted (3 CGLS steps); slow, no map
 """
 
@@ -38,11 +39,14 @@ from SparseCTReconLib.evaluation.trust_balls import ball, ball_kernel, ball_mean
 from SparseCTReconLib.evaluation.trust_contradiction import ITERATIONS, contradiction, prior_weight, refitted, weighted
 from SparseCTReconLib.evaluation.trust_determined import Resolution
 from SparseCTReconLib.evaluation.trust_picture import draw
+from SparseCTReconLib.evaluation.trust_reruns import held_back
+from SparseCTReconLib.evaluation.trust_spread import LEAST_HU, spread_of
 from SparseCTReconLib.methods.reconstruct import prepare
 
 DIAMETER_MM, CHANGE_HU = 10.0, 60.0
 PLACES, OTHERS = 24, 150
 DETERMINED = 0.5
+GROUPS = 4
 
 
 class Planted:
@@ -56,6 +60,7 @@ class Planted:
         self.real = np.arange(PLACES) < PLACES // 2
         values = ct.array + CHANGE_HU * sum(ball(ct.grid, place, DIAMETER_MM) for place in self.places[self.real])
         self.scan = simulate(Volume(values, ct.grid), geometry=geometry)
+        self.made: dict[str, list[Volume]] = {}
         far = places(ct, OTHERS + PLACES, 8.0, rng)
         self.others = far[np.linalg.norm(far[:, None] - self.places, axis=2).min(axis=1) > 1.5 * DIAMETER_MM][:OTHERS]
 
@@ -63,6 +68,13 @@ class Planted:
         job = prepare(self.scan, method, self.grid, "cpu", {})
         *_, state = job.states()
         return job.volume(state, 0.0)
+
+    def jackknifed(self, volume: Volume) -> list[Volume]:
+        """The volumes of the method that made `volume`, without each quarter of the views."""
+        method = volume.attributes["SparseCTRecon.method"]
+        if method not in self.made:
+            self.made[method] = [each.volume for each in held_back(volume, self.scan, GROUPS, device="cpu")]
+        return self.made[method]
 
     def plant(self, volume: Volume) -> Volume:
         signs = np.where(self.real, -1, np.where(np.arange(PLACES) % 2, -1, 1))
@@ -149,6 +161,10 @@ class Statistics:
         mu = trust_residual.checked_mu(self.volume, self.problem.scan)
         return self._contradiction(trust_residual._left(residual.A, mu, self.problem.scan, 0.0)).z
 
+    def apart(self, residual) -> np.ndarray:
+        found = spread_of(self.volume, self.problem.jackknifed(self.volume), jackknife=True)
+        return ball_means(found.apart, self.kernel) / np.maximum(ball_means(found.spread, self.kernel), LEAST_HU)
+
     def _contradiction(self, residual):
         A = weighted(residual.A, residual.expected.variance)
         change = refitted(A, residual.A.projections(residual.left) * A.root, self.damping, ITERATIONS).numpy()
@@ -231,7 +247,7 @@ def main():
     parser.add_argument("--views", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--methods", nargs="+", default=["admm-tv"], choices=methods.names())
     parser.add_argument(
-        "--statistics", nargs="+", default=["trust"], choices=["matched", "ramp", "refit", "trust", "unsharpened", "region"]
+        "--statistics", nargs="+", default=["trust"], choices=["matched", "ramp", "refit", "trust", "unsharpened", "apart", "region"]
     )
     parser.add_argument("--picture", type=Path, help="PNG to draw of one planted ball; no ROC areas then")
     chosen = parser.parse_args()
