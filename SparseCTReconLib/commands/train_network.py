@@ -52,6 +52,7 @@ def train_network(asked: Asked, console: Console, report: Console) -> Path:
     """
     from ..training import machines
     from ..training.course import course
+    from ..training.held_out import parted
 
     plan = plan_of(asked)
     out = weights_place(plan.output.weights)
@@ -60,10 +61,11 @@ def train_network(asked: Asked, console: Console, report: Console) -> Path:
     going = course(plan, work)
     network = going.network()
     going.check(network)
+    paths = parted([absolute(path) for path in plan.data.cts], plan.data.held_out)
     fabric = machines.begin(plan.machine)
     if fabric.global_rank:
         console, report = Console(quiet=True), Console(quiet=True)
-    cts, held_out = _prepared(plan, fabric, console)
+    cts, held_out = _prepared(plan, paths, fabric, console)
     names = sorted({ct.source for ct in cts})
     if fabric.global_rank == 0:
         claim(work, going.identity(names), "--set output.work=FOLDER")
@@ -101,18 +103,16 @@ def plan_of(asked: Asked):
     return plan
 
 
-def _prepared(plan, fabric, console: Console) -> tuple[list, list]:
+def _prepared(plan, paths: tuple[list[Path], list[Path]], fabric, console: Console) -> tuple[list, list]:
     """CTs to learn from, made alike, and those that are kept out, if figures on them are wanted; what is no CT is listed."""
     from ..training.bodies import MadeUpLimb
-    from ..training.held_out import parted
     from ..training.prepared import Prepared, prepare
 
-    data = plan.data
+    data, (learnt_from, kept_out) = plan.data, paths
     cache = absolute(data.cache) if data.cache else cache_folder() / "cts"
-    paths, kept_out = parted([absolute(path) for path in data.cts], data.held_out)
     if fabric.global_rank:
         fabric.barrier()
-    found = prepare(paths, data.how(), cache) if paths or not data.made_up_limbs else Prepared([], {})
+    found = prepare(learnt_from, data.how(), cache) if learnt_from or not data.made_up_limbs else Prepared([], {})
     held_out = prepare(kept_out, data.how(), cache).cts if kept_out and plan.card.figures else []
     if fabric.global_rank == 0:
         fabric.barrier()

@@ -16,7 +16,7 @@ from train_cases import configuration, folder_of_cts
 
 from SparseCTReconLib import weight_files
 from SparseCTReconLib.errors import InputError
-from SparseCTReconLib.networks import xgrm_weights
+from SparseCTReconLib.networks import dice_weights, xgrm_weights
 from SparseCTReconLib.training import learning, logs, machines, throughput
 from SparseCTReconLib.training.data import Example
 from SparseCTReconLib.training.dice import DiCETraining
@@ -63,28 +63,47 @@ def test_with_fabric_a_training_gives_what_it_gives_without_and_goes_on_after_a_
         torch.testing.assert_close(again.average[name], tensor, rtol=0, atol=0)
 
 
+def in_processes(name, cts, folder, processes, *changes):
+    """The finished command of a tiny training in so many processes, and its weights' file."""
+    pytest.importorskip("lightning_fabric", reason="Lightning's Fabric is not installed: pip install lightning-fabric")
+    config, start = configuration(name, folder)
+    out = folder / f"{name}-{processes}.safetensors"
+    command = [sys.executable, "-m", "SparseCTReconLib.cli", "train", name, cts, "--config", config, "--start", start, "--out", out]
+    command += ["--set", f"machine.devices={processes}", "machine.device=cpu", *changes]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=900), out
+
+
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives_with_twice_the_batch(tmp_path):
     """All of every scan's voxels count and no X-ray, so that nothing is drawn; X-GRM has no batch normalisation."""
-    pytest.importorskip("lightning_fabric", reason="Lightning's Fabric is not installed: pip install lightning-fabric")
-    cts = folder_of_cts(tmp_path / "cts")
-    config, start = configuration("xgrm", tmp_path)
-    found = {}
+    cts, found = folder_of_cts(tmp_path / "cts"), {}
+    changes = ("training.box=16", "training.xrays=0", "training.steps=3", "training.rate=0.01")
     for processes, batch in ((1, 2), (2, 1)):
-        out = tmp_path / f"{processes}.safetensors"
-        command = [sys.executable, "-m", "SparseCTReconLib.cli", "train", "xgrm", cts, "--config", config, "--start", start, "--out", out]
-        command += ["--set", "training.box=16", "training.xrays=0", f"training.batch={batch}", f"machine.devices={processes}"]
-        command += ["machine.device=cpu", "training.steps=3", "training.rate=0.01"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        said = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=900)
+        said, out = in_processes("xgrm", cts, tmp_path, processes, f"training.batch={batch}", *changes)
         assert said.returncode == 0, said.stderr
-        assert said.stdout.count("samples/s") == 1 and not (tmp_path / f"{processes}.training").exists()
+        assert said.stdout.count("samples/s") == 1 and not out.with_suffix(".training").exists()
         found[processes] = weight_files.read(out, xgrm_weights.FORMAT, "").arrays
-    before = weight_files.read(start, xgrm_weights.FORMAT, "").arrays
+    before = weight_files.read(tmp_path / "xgrm-start.safetensors", xgrm_weights.FORMAT, "").arrays
     moved = max(float(np.abs(found[1][name] - before[name]).max()) for name in before)
     assert moved > 5e-3
     for name, array in found[1].items():
         np.testing.assert_allclose(found[2][name].astype(float), array.astype(float), atol=0.02 * moved, rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_take_both_steps_of_finetuning(tmp_path):
+    said, out = in_processes("finetune", folder_of_cts(tmp_path / "cts"), tmp_path, 2)
+    assert said.returncode == 0, said.stderr
+    assert dice_weights.load(out)[0].configuration.denoising and said.stdout.count("samples/s") == 2
+    assert said.stderr.count("broken.nrrd cannot be read") <= 3
+
+
+@pytest.mark.slow
+def test_many_processes_with_nothing_to_learn_from_end_with_the_sentence_and_do_not_wait_for_each_other(tmp_path):
+    (tmp_path / "empty").mkdir()
+    said, _ = in_processes("xgrm", tmp_path / "empty", tmp_path, 2)
+    assert said.returncode == 2 and "error: not one CT to train on" in said.stderr
 
 
 def test_without_lightning_many_processes_are_refused_with_what_to_install(monkeypatch):
