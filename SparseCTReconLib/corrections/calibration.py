@@ -21,7 +21,7 @@ from .consistency import around, check_orbit, midplane, moved, unexplained
 REACH = 0.1
 """Share of a row's length to both sides in which an offset is sought."""
 
-COARSE, FINE, VOLUME = 32, 64, 40
+COARSE, FINE, VOLUME = 32, 64, 32
 """Voxels across the object for a first look, for the answer, and where the whole cone is looked at."""
 
 SHOWN = 1.004
@@ -114,8 +114,7 @@ def find_u(projections: np.ndarray, geometry: Geometry, look: Callable[[], None]
 def find_tilt(projections: np.ndarray, geometry: Geometry, look: Callable[[], None] = lambda: None) -> float | None:
     """Turn in radians about the detector's normal, from u towards v; None where the data do not show it."""
     values, placed, grid = around(projections, geometry, VOLUME)
-    step = np.radians(1.0)
-    return _minimum(lambda tilt: unexplained(values, moved(placed, tilt_rad=tilt), grid), 0.0, step, step / 3, look)
+    return _minimum(lambda tilt: unexplained(values, moved(placed, tilt_rad=tilt), grid), 0.0, np.radians(1.5), np.radians(0.5), look)
 
 
 class _Looks:
