@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .events import Event, EventStream
 from .files import CANCEL_FILE, LOG_FILE, remove_leftovers
+from .lock import IN_USE
 from .transport import Poll, SubprocessTransport, Transport, kill_tree
 
 SILENCE_LIMIT_S = 5.0
@@ -195,6 +196,9 @@ class Job:
         limit = SILENCE_LIMIT_S if self._started else STARTUP_LIMIT_S
         if self.state is JobState.RUNNING and now - self._last_word > limit:
             self._end_process()
+            if self.result:  # it is done, and only slow to leave
+                self._import()
+                return
             self._fail(
                 "worker-silent",
                 f"the worker has not answered for {limit:.0f} s and was stopped",
@@ -233,7 +237,8 @@ class Job:
 
     def _end_process(self) -> None:
         self._transport.kill(self.pid)
-        remove_leftovers(self.folder)
+        if (self.error or {}).get("code") != IN_USE:  # what lies there is another job's
+            remove_leftovers(self.folder)
 
 
 def _why(exit_code: int) -> str:

@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..evaluation.segmenter_process import SegmenterError
 from ..machine import out_of_memory
 
+_GPU_LOST = ("CUDA error: ", "no CUDA-capable device", "CUDA-capable device(s) is/are busy", "GPU is lost", "cudaError")
 _INSTALL = {"SimpleITK": "SimpleITK", "vtk": "vtk", "yaml": "pyyaml", "itk": "itk-rtk", "PIL": "pillow"}
 
 
@@ -69,5 +70,9 @@ def _cuda(error: BaseException) -> Failure | None:
     if "no kernel image" in text or "CUDA driver version is insufficient" in text:
         return Failure(
             "cuda-build", "this build of torch does not support this GPU or its driver", "Install a fitting torch or take --device cpu."
+        )
+    if any(said in text for said in _GPU_LOST):
+        return Failure(
+            "gpu-lost", "the GPU does not answer any more", "Go on from the last checkpoint with --resume, or with --device cpu."
         )
     return None

@@ -87,4 +87,15 @@ class Watch:
             if self._asked is not None and time.monotonic() - self._asked > _PATIENCE_S:
                 remove_leftovers(self._folder)
                 self._say("cancelled", step=self.step, resumable=self.resumable)
+                end_children()
                 os._exit(CANCELLED_EXIT)
+
+
+def end_children() -> None:
+    """End what this worker has started and left behind, where it leads a group of processes; nobody else would after a parent's death.
+
+    The worker itself takes the signal as a byte in a socket.
+    """
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        with contextlib.suppress(OSError):
+            os.killpg(0, signal.SIGTERM)

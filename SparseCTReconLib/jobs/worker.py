@@ -16,7 +16,8 @@ from pathlib import Path
 from ..errors import InputError
 from .events import EventWriter
 from .failures import explain
-from .watch import CANCELLED_EXIT, Cancelled, Watch
+from .lock import only_writer
+from .watch import CANCELLED_EXIT, Cancelled, Watch, end_children
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _report(error, say)
     finally:
         watch.stop()
+        end_children()
     return 0
 
 
@@ -49,6 +51,11 @@ def _run(job_file: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     from .spec import read_spec
 
     spec = read_spec(job_file)
+    with only_writer(job_file.parent, *filter(None, [getattr(spec, "output", None)])):
+        _do(spec, job_file, resume, say, watch)
+
+
+def _do(spec, job_file: Path, resume: bool, say: EventWriter, watch: Watch) -> None:
     if spec.task == "compare":
         from .compare_task import compare
 

@@ -129,6 +129,12 @@ def test_a_silent_worker_is_ended_within_six_seconds_and_said_to_have_failed(sta
     assert "has not answered" in started.error["message"]
 
 
+def test_a_worker_that_is_done_and_slow_to_leave_has_not_failed(started, process, clock):
+    process.says(encode("done", path="volume.nrrd", summary={}))
+    listen(started, clock, 7)
+    assert started.state is JobState.DONE and process.killed == [4242]
+
+
 def test_a_worker_that_breathes_is_left_alone_however_long_it_takes(started, process, clock):
     for _ in range(30):
         process.says(encode("heartbeat", pid=4242))
