@@ -36,6 +36,8 @@ EXTRAS = {
     "lightning": ("training on many GPUs", "pip install lightning"),
     "pooch": ("fetch pretrained weights", 'pip install "sparsectrecon[download]"'),
 }
+_MODULES = {"PyYAML": "yaml", "pillow": "PIL"}
+"""Modules whose name is not that of their package."""
 _LOW_MEMORY, _LOW_DISK = 2e9, 2e9
 
 
@@ -109,7 +111,7 @@ def _package(name: str, number: str | None) -> Finding:
     if name == "torch":
         return Finding(name, OK, number)
     try:
-        importlib.import_module(name)
+        importlib.import_module(_MODULES.get(name, name))
     except Exception as error:
         return Finding(name, FAULT, f"{name} {number} cannot be loaded ({error})", f"pip install --force-reinstall {name}")
     return Finding(name, OK, number)

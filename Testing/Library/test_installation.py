@@ -40,6 +40,12 @@ def test_a_missing_package_is_a_fault_with_what_to_do():
     assert "no-such-package is missing: pip install no-such-package" in found["warnings"]
 
 
+def test_a_package_whose_module_is_called_otherwise_is_found(monkeypatch):
+    monkeypatch.setattr(installation, "_adjoint_error", lambda: 0.0)
+    found = installation.examine(("PyYAML", "pillow"))
+    assert [finding(found, name)["state"] for name in ("PyYAML", "pillow")] == ["ok", "ok"]
+
+
 def test_a_package_that_is_there_but_cannot_be_loaded_is_a_fault(monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     said = finding(installation.examine(("safetensors",)), "safetensors")
