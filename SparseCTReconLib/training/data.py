@@ -101,7 +101,12 @@ class Drawn:
             raise InputError(f"{few} to {many} of {self.of} views: give the fewest, the most, and no fewer of which", "bad-option")
         if not 1 <= dim <= bright < np.inf:
             raise InputError(f"{dim:g} to {bright:g} photons: give the fewest, 1 or more, and the most", "bad-option")
-        shares = {"half circles": self.half, "deformed bodies": self.deformed, "truncated scans": self.truncated, "small bodies": self.small}
+        shares = {
+            "half circles": self.half,
+            "deformed bodies": self.deformed,
+            "truncated scans": self.truncated,
+            "small bodies": self.small,
+        }
         for what, share in shares.items():
             if not 0 <= share <= 1:
                 raise InputError(f"a share {share} of {what}: give 0 to 1", "bad-option")

@@ -1,6 +1,7 @@
 """Configurations of trainings: the examples that ship, defaults, values of the command line's own, and what is refused in a sentence."""
 
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_the_examples_are_read_and_say_all_that_a_card_needs(path):
 def test_without_a_file_the_defaults_are_those_of_the_training_itself():
     made = read("dice", None, {})
     assert Settings(**made.training.model_dump()) == Settings(made.training.steps)
+    assert set(asdict(Drawn())) == set(read("xgrm", None, {}).scans.model_dump()), "all that can be drawn can be said"
     assert Drawn(**made.scans.model_dump()) == Drawn() and Stage(**made.stage.model_dump()) == Stage()
     assert made.data.how() == RECIPES["reconx"]
     assert read("dice", None, {"data.recipe": "bone", "data.voxels": "128"}).data.how().clip_hu == RECIPES["bone"].clip_hu
