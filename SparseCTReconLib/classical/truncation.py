@@ -27,8 +27,8 @@ FITTED = 1 / 16
 """Share of a row's columns, at least three, from which its value and slope at the edge are taken."""
 
 
-TRUNCATED_ROWS = 0.05
-"""Share of the rows' ends that must lie within the object for a scan to be called truncated."""
+CLEARLY = 0.02
+"""Mean reach beyond the rows' ends, in the length of a row, from which on a scan is called truncated: a hand at the edge is not enough."""
 
 
 def air_level(projections: np.ndarray) -> float:
@@ -88,9 +88,9 @@ def extrapolated_rows(projections: torch.Tensor, geometry: Geometry, mu_water: f
 
 
 def is_truncated(scan: Scan) -> bool:
-    """Whether rows end within the object, on sides that no other view measures."""
+    """Whether rows clearly end within the object, on sides that no other view measures."""
     reach = reach_mm(scan.projections, scan.geometry, scan.mu_water)[..., _counted_sides(scan.geometry)]
-    return bool((reach > 0).mean() > TRUNCATED_ROWS)
+    return bool(reach.mean() > CLEARLY * scan.geometry.detector_shape[1] * scan.geometry.pixel_mm[1])
 
 
 def fdk_of(scan: Scan, grid: Grid, window: str = "hann") -> torch.Tensor:

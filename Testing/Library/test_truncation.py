@@ -8,7 +8,7 @@ import torch
 from phantoms import Phantom
 
 from SparseCTReconLib.classical.fdk import fdk, fdk_weights
-from SparseCTReconLib.classical.truncation import extrapolated_rows, fdk_of, reach_mm
+from SparseCTReconLib.classical.truncation import extrapolated_rows, fdk_of, is_truncated, reach_mm
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.scan import Scan
@@ -56,6 +56,13 @@ def test_rows_that_end_in_air_stay_as_they_are():
     rows, geometry, added = extrapolated_rows(torch.from_numpy(scan.projections), scan.geometry, MU)
     assert added == 0 and geometry is scan.geometry and torch.equal(rows, torch.from_numpy(scan.projections))
     assert reach_mm(scan.projections, scan.geometry, MU).max() == 0
+
+
+def test_a_scan_is_truncated_where_its_rows_clearly_end_within_the_object():
+    assert is_truncated(scan_of(orbit(60))) and is_truncated(scan_of(orbit(90), photons=1e4))
+    assert not is_truncated(scan_of(orbit(119))), "by a pixel or two"
+    assert not is_truncated(scan_of(orbit(150), photons=1e4))
+    assert not is_truncated(scan_of(orbit(90, offset_mm=(30.0, 0.0)))), "opposite views see beyond the short side"
 
 
 def test_air_alone_has_no_object_that_could_go_on():
