@@ -8,6 +8,10 @@ for a few passes over the views. The last term goes into total variation's proxi
 
 Where the network has bettered ADMM-TV's volume, the algorithm goes on with its dual variables. What comes of it is the result only as
 long as it explains the measurements better than the network's volume.
+
+On a made-up head of 32 voxels cubed with 6 views, where "networks" took away 15 to 80 % of ADMM-TV's error and added some of their own, 20
+passes lost .1 to .5 dB with a rho of 10, and took away a seventh of the residual at 50 and 80 %; without rho they lost 1 to 4 dB. No real
+network's volume has been tried.
 """
 
 from __future__ import annotations
@@ -88,9 +92,8 @@ class Agreement:
 
     def __init__(self, solver: Solver, neighbour: float, wish: Wish, network: np.ndarray, before: ADMMState | None = None):
         self.solver, self.neighbour, self.wish, self.network = solver, neighbour, wish, network
-        shown = network if before is None else before.x.cpu().numpy()
         self.tv_weight = wish.smoothness * solver.tv_weight
-        samples = solver.A.volume(network + shown - voxel_means(shown, neighbour)).clamp_(min=0)
+        samples = solver.A.volume(2 * network - voxel_means(network, neighbour)).clamp_(min=0)
         if before is None:
             self.state = ADMMState(samples, None, None, 0, solver.state.subsets)
         else:

@@ -138,7 +138,7 @@ def test_after_admm_tv_it_goes_on_with_what_that_knew():
         a = agreement(means, before, passes=1, solver=solver)
         (last,) = a.states()
         moved[name] = float((last.x - state.x).norm())
-    assert moved["kept"] < 0.3 * moved["forgotten"]
+    assert moved["kept"] < 0.6 * moved["forgotten"]
 
 
 def test_edges_of_the_network_s_volume_are_pulled_less():
