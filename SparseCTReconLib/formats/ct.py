@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..grid import Grid, Volume
-from . import dicom
+from . import dicom, metaimage
 from .files import existing, image_suffix, named, simpleitk, written_beside
 
 RECOGNISED = "NRRD (.nrrd), NIfTI (.nii, .nii.gz), MetaImage (.mha, .mhd) or a folder with a DICOM series"
@@ -46,6 +46,8 @@ def read_image(path: Path):
         Where it is missing, of no known format, damaged or cut short.
     """
     sitk = simpleitk()
+    if path.is_file():
+        metaimage.check_dimensions(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

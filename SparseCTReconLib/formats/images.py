@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from . import metaimage
 from .arrays import MAGIC, MOST_DEFLATED, head_of, read_npy
 from .files import simpleitk
 
@@ -167,6 +168,7 @@ def _check_data_lie_beside(path: Path) -> None:
 def _by_simpleitk(path: Path) -> np.ndarray:
     sitk = simpleitk()
     _check_data_lie_beside(path)
+    metaimage.check_dimensions(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

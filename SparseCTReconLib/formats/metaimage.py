@@ -5,9 +5,12 @@ What is written here any reader of MetaImage reads. Reading is for such files on
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+
+from ..errors import InputError
 
 _TYPES = {
     "MET_FLOAT": "f4",
@@ -21,6 +24,8 @@ _TYPES = {
 }
 _IDENTITY = np.eye(3).ravel().tolist()
 _LONGEST_HEADER = 100
+_HEAD = 1 << 16
+_DIMENSIONS = re.compile(rb"NDims\s*=?([^\r\n]*)")
 
 
 def read_plain(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -39,6 +44,25 @@ def read_plain(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         return np.fromfile(path, dtype, offset=start).reshape(shape), spacing, origin
     except (KeyError, ValueError, OSError):
         return None
+
+
+def check_dimensions(path: Path) -> None:
+    """Refuse a MetaImage of other than 2 to 4 dimensions: MetaIO, which SimpleITK reads it with, crashes on absurd numbers of them.
+
+    Raises
+    ------
+    InputError
+        Where the header says another number.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    if b"DimSize" not in head:
+        return
+    for count in _DIMENSIONS.findall(head):
+        if count.strip() not in (b"2", b"3", b"4"):
+            raise InputError(
+                f"{path} says that it has {count[:30].decode('latin1')} dimensions: it is damaged; copy it again", "unreadable"
+            )
 
 
 def _header(file) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ from lab_files import COUNTS, pages, views_as
 from PIL import Image
 
 from SparseCTReconLib import InputError
-from SparseCTReconLib.formats import images
+from SparseCTReconLib.formats import images, read_volume
 
 
 def itk_image(array, **_):
@@ -116,6 +116,16 @@ ABSURD = {
     "mha": b"ObjectType = Image\nNDims = 3\nDimSize = 90000 90000 9000\nElementType = MET_USHORT\nElementDataFile = LOCAL\n" + b"\0" * 64,
     "npy": b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (900000, 900000, 9000), }".ljust(128) + b"\0" * 64,
 }
+
+
+@pytest.mark.parametrize("count", ["99999999999999999999", "-1", "0", "x", ""])
+def test_a_metaimage_of_absurd_dimensions_never_reaches_itk_which_would_crash(tmp_path, count):
+    sitk.WriteImage(itk_image(COUNTS), str(tmp_path / "a.mha"))
+    whole = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(whole.replace(b"NDims = 3", f"NDims = {count}".encode()))
+    for read in (lambda path: images.read_stack([path]), read_volume):
+        with pytest.raises(InputError, match="dimensions"):
+            read(tmp_path / "a.mha")
 
 
 @pytest.mark.parametrize("ending", ABSURD)
