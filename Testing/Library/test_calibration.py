@@ -87,7 +87,11 @@ def right():
 
 
 def doubts(scan):
-    return suspicions(scan, calibrate(scan))
+    try:
+        found = calibrate(scan)
+    except InputError:
+        found = None
+    return suspicions(scan, found)
 
 
 def test_a_scan_that_is_right_is_not_suspected(right):
