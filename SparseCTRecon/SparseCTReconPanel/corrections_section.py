@@ -83,8 +83,8 @@ class CorrectionsSection(Section):
             modes.setObjectName(f"{kind.name}Mode")
             modes.setToolTip(kind.unmeasurable or (kind.__doc__ or ""))
             parameters.setObjectName(f"{kind.name}Parameters")
-            parameters.setPlaceholderText(_("name=value; name=value"))
-            parameters.setToolTip("\n".join(_help(kind)))
+            parameters.placeholderText = _("name=value; name=value")
+            parameters.setToolTip("\n".join(kind.parameters()))
             row = qt.QWidget()
             line = qt.QHBoxLayout(row)
             line.setContentsMargins(0, 0, 0, 0)
@@ -145,12 +145,3 @@ def _parsed(text, name):
             raise ValueError(_("{name}: {part}: write parameter=value.").format(name=name, part=part))
         values[key.strip()] = value.strip()
     return values
-
-
-def _help(kind):
-    """A line for each parameter: name, what it is, unit and default."""
-    for name, field in kind.model_fields.items():
-        if name != "mode":
-            unit = field.json_schema_extra["unit"]
-            default = "" if field.default is None else f" ({field.default}{' ' + unit if unit else ''})"
-            yield f"{name}: {field.description}{default}"

@@ -85,6 +85,15 @@ class Correction(BaseModel):
 
     mode: Literal["off", "on", "measured"] = parameter("on", "", "off, on with these parameters, or on with parameters found in the data")
 
+    @classmethod
+    def parameters(cls) -> list[str]:
+        """A line for each parameter: its name, what it is, default and unit."""
+        lines = []
+        for name, field in cls.model_fields.items():
+            default = "" if field.default is None else " ".join(filter(None, [str(field.default), field.json_schema_extra["unit"]]))
+            lines += [f"{name}: {field.description}" + (f" ({default})" if default else "")] * (name != "mode")
+        return lines
+
     def measured(self, data: Acquisition) -> Self:
         """The correction with parameters found in the data.
 

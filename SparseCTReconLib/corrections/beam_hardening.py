@@ -57,7 +57,6 @@ def water_coefficients(data: Acquisition, order: int = ORDER) -> tuple[float, ..
         Where the body is not homogeneous, touches the edge of the field of view, or there is none.
     """
 
-
     from ..classical.truncation import fdk_of
     from ..geometry import default_grid
     from ..operators import projector

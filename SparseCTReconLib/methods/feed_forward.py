@@ -43,10 +43,10 @@ VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 class FeedForwardOptions(MethodOptions):
     weights: str = option(weights.AUTO, "", "Pretrained: a name, a file of train, or auto for what the scan seems to show.")
-    agreement: int = option(10, "passes", "Of ADMM-TV from the network's volume on; 0 leaves that as it is.", ge=0, le=1000)
-    smoothness: float = option(1.0, "", "Factor on the weight of total variation meanwhile.", gt=0, le=100)
+    agreement: int = option(20, "passes", "Of ADMM-TV from the network's volume on; 0 leaves that as it is.", ge=0, le=1000)
+    smoothness: float = option(0.5, "", "Factor on the weight of total variation meanwhile.", gt=0, le=100)
     closeness: float = option(
-        10.0, "", "How firmly the volume is held to the network's meanwhile; 0 not at all, 10 where it is measured badly.", ge=0, le=1e6
+        1.0, "", "How firmly the volume is held to the network's meanwhile; 0 not at all, 1 where it is measured badly.", ge=0, le=1e6
     )
     edges: bool = option(True, "", "Total variation pulls less at the edges of the network's volume.", advanced=True)
 
