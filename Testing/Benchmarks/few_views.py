@@ -1,9 +1,9 @@
 """Learned methods against ADMM-TV and NAF with 6 to 10 views over half a circle.
 
-`python Testing/Benchmarks/few_views.py CT [CT ...] [--field MM ...] [--views 6 8 10] [--size 64] [--variants ...]`: each CT over its own
-width unless a field is given, 10^5 photons, machine as in real_ct.py. Means over the CTs of PSNR, SSIM, the reprojection residual over the
-noise, seconds, and the PSNR of X-rays from half-way between the views, against those of the CT without noise; each CT's PSNR. X-rays of a
-volume are its projections; x-grm's own are its Gaussians'. The cards of the shipped weights name the CTs that they have learnt from.
+`python Testing/Benchmarks/few_views.py CT [CT ...] [--field MM ...] [--views 6 8 10] [--size 64] [--weights limb] [--variants ...]`: each CT
+over its own width unless a field is given, 10^5 photons, machine as in real_ct.py. Means over the CTs of PSNR, SSIM, the reprojection residual
+over the noise, seconds, and the PSNR of X-rays from half-way between the views, against those of the CT without noise; each CT's PSNR. X-rays
+of a volume are its projections; x-grm's own are its Gaussians'. The cards of the shipped weights name the CTs that they have learnt from.
 """
 
 import argparse
@@ -33,6 +33,7 @@ VARIANTS = {
     "x-grm, network alone": ("x-grm", {"preset": "paper"}),
     "x-grm": ("x-grm", {}),
 }
+LEARNED = ("deepsparse", "x-grm")
 GAUSSIANS = "x-grm, Gaussians' X-rays"
 NOVEL = 10
 
@@ -53,9 +54,10 @@ class Case:
         self.xrays = simulate(ct, geometry=self.between, photons=1e12, electronic_noise=0.0).projections
         self.clean = simulate(ct, geometry=scan.geometry, photons=1e12, electronic_noise=0.0).projections
 
-    def row(self, method: str, options: dict) -> list[float]:
+    def row(self, method: str, options: dict, weights: str) -> list[float]:
         """PSNR, SSIM, residual over the noise, seconds, PSNR of X-rays."""
         scan, grid, truth = self.problem
+        options = options | ({"weights": weights} if method in LEARNED else {})
         start = time.perf_counter()
         job = prepare(scan, method, grid, "cpu", options)
         *_, last = job.states()
@@ -67,10 +69,10 @@ class Case:
         B = projector(self.between, grid)
         return [psnr(volume, truth), ssim(volume, truth), residual, seconds, self.likeness(B(B.volume(mu)).numpy())]
 
-    def gaussians(self) -> list[float]:
+    def gaussians(self, weights: str) -> list[float]:
         """As `row`, of X-rays alone."""
         start = time.perf_counter()
-        made = novel_views(self.problem.scan, self.between, grid=self.problem.grid).projections
+        made = novel_views(self.problem.scan, self.between, weights, self.problem.grid).projections
         return [np.nan, np.nan, np.nan, time.perf_counter() - start, self.likeness(made)]
 
     def likeness(self, xrays: np.ndarray) -> float:
@@ -84,6 +86,9 @@ def main():
     parser.add_argument("--field", nargs="+", type=float, default=[], help="mm, one for each CT")
     parser.add_argument("--views", nargs="+", type=int, default=[6, 8, 10])
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument(
+        "--weights", default="auto", help="of the learned methods: a name, a file, or auto for what each scan seems to show"
+    )
     parser.add_argument("--variants", nargs="+", default=[*VARIANTS, GAUSSIANS], choices=[*VARIANTS, GAUSSIANS])
     chosen = parser.parse_args()
     cts = [read_ct(path) for path in chosen.ct]
@@ -93,7 +98,9 @@ def main():
     for views in chosen.views:
         cases = [Case(piece, views, chosen.size) for piece in pieces]
         for name in chosen.variants:
-            found = np.array([case.gaussians() if name == GAUSSIANS else case.row(*VARIANTS[name]) for case in cases])
+            found = np.array(
+                [case.gaussians(chosen.weights) if name == GAUSSIANS else case.row(*VARIANTS[name], chosen.weights) for case in cases]
+            )
             p, s, residual, seconds, xrays = found.mean(axis=0)
             rows.append([views, name, f"{p:.2f}", f"{s:.3f}", f"{residual:.2f}", f"{seconds:.1f}", f"{xrays:.2f}"])
             rows[-1].append(", ".join(f"{each:.2f}" for each in found[:, 0]))
