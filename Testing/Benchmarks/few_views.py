@@ -1,9 +1,10 @@
 """Learned methods against ADMM-TV and NAF with 6 to 10 views over half a circle.
 
-`python Testing/Benchmarks/few_views.py CT [CT ...] [--field MM ...] [--views 6 8 10] [--size 64] [--weights limb] [--variants ...]`: each CT
-over its own width unless a field is given, 10^5 photons, machine as in real_ct.py. Means over the CTs of PSNR, SSIM, the reprojection residual
-over the noise, seconds, and the PSNR of X-rays from half-way between the views, against those of the CT without noise; each CT's PSNR. X-rays
-of a volume are its projections; x-grm's own are its Gaussians'. The cards of the shipped weights name the CTs that they have learnt from.
+`python Testing/Benchmarks/few_views.py CT [CT ...] [--field MM ...] [--views 6 8 10] [--size 64] [--weights limb] [--variants ...]`: each
+CT over its own width unless a field is given, 10^5 photons, machine as in real_ct.py. Means over the CTs of PSNR, SSIM, the reprojection
+residual over the noise, seconds, and the PSNR of X-rays from half-way between the views, against those of the CT without noise; each CT's
+PSNR. X-rays of a volume are its projections; x-grm's own are its Gaussians'. The cards of the shipped weights name the CTs that they have
+learnt from.
 """
 
 import argparse
