@@ -237,8 +237,11 @@ class Drive:
             raise
 
     def _save_if_due(self, state: State, seconds: float) -> None:
-        """Write a checkpoint if one is due; saving takes at most about a tenth of the time."""
-        if self._is_due("checkpoint", self.spec.checkpoint_interval_s):
+        """Write a checkpoint if one is due; saving takes at most about a tenth of the time.
+
+        None is written of the last step: a job that breaks while its volume is written would have nothing to go on with.
+        """
+        if state.step < state.steps and self._is_due("checkpoint", self.spec.checkpoint_interval_s):
             start = self.clock()
             self._save(state, seconds)
             self._due["checkpoint"] = self.clock() + max(self.spec.checkpoint_interval_s, 10 * (self.clock() - start))

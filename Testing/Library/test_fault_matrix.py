@@ -79,7 +79,7 @@ def test_a_worker_killed_at_any_stage_leaves_what_was_there_and_the_job_can_be_d
         assert (place / "volume.nrrd").read_bytes() == b"earlier" or is_whole(place)
     assert group_is_gone(job.pid) and not leftovers(place)
     again = follow(start(job_file, resume=True))
-    assert again.state is JobState.DONE and is_whole(place)
+    assert again.state is JobState.DONE and is_whole(place), again.error
 
 
 def test_a_full_disk_is_said_and_leaves_the_earlier_volume(place, scan):  # noqa: F811
