@@ -201,11 +201,11 @@ def _opened(data: Scan | Intensities) -> Acquisition:
 
 def _check_again(data: Scan | Intensities, wanted: list[Correction]) -> None:
     """A correction that a scan has had already, or one behind weights, would be applied to something else than it is for."""
-    done = [entry for entry in _history(data) if isinstance(entry, dict)]
+    done = _history(data)
     if wanted and is_weighed(data):
         raise InputError("the scan's rows are weighed for a filter already: correct the scan from before", "bad-correction")
     for each in wanted:
-        if any(entry.get("name") == each.name for entry in done) and not isinstance(each, DetectorOffset):
+        if any(entry["name"] == each.name for entry in done) and not isinstance(each, DetectorOffset):
             raise InputError(
                 f"{each.name} was applied to this scan already, as its provenance says: correct the scan from before", "bad-correction"
             )
@@ -214,4 +214,5 @@ def _check_again(data: Scan | Intensities, wanted: list[Correction]) -> None:
 def _history(data: Scan | Intensities) -> list:
     """What was applied before; nothing where the provenance was damaged."""
     done = data.provenance.get(HISTORY)
-    return done if isinstance(done, list) else []
+    entries = done if isinstance(done, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "name" in entry]

@@ -291,7 +291,7 @@ def test_a_new_format_is_known_by_one_line(tmp_path, monkeypatch):
     (tmp_path / "a.toy").write_text("")
     (tmp_path / "a.txt").write_text("")
     assert read_scan(tmp_path / "a.toy").provenance == {"read": "a.toy"}
-    assert "or a toy scan (.toy)" in refusal(tmp_path / "a.txt")
+    assert "; a toy scan (.toy)" in refusal(tmp_path / "a.txt")
 
 
 def test_an_earlier_scan_is_replaced_and_what_lies_beside_it_stays(folder):
