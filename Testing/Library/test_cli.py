@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from cli_cases import ISOCENTRE, refused, run
 
-from SparseCTReconLib import Grid, Volume, read_scan, read_volume, write_volume
+from SparseCTReconLib import Grid, Volume, read_scan, read_volume, write_scan, write_volume
 
 
 def test_a_volume_comes_out_of_a_scan_with_its_figures(tmp_path, scan, played, capsys):
@@ -226,8 +227,11 @@ def test_cuda_that_is_asked_for_and_absent_is_exit_2_not_a_run_on_the_cpu(tmp_pa
 
 
 def test_a_run_that_diverges_ends_with_its_last_good_volume_and_a_warning(tmp_path, scan, played, capsys):
-    out, figures = tmp_path / "x.nrrd", tmp_path / "figures.json"
-    small = ["--size", 8, 8, 8, "--spacing", 4, 4, 4]
+    out, figures, whole = tmp_path / "x.nrrd", tmp_path / "figures.json", read_scan(scan)
+    shadow = np.zeros_like(whole.projections)
+    shadow[:, 5:7, 7:9] = 0.5
+    write_scan(replace(whole, projections=shadow), scan := tmp_path / "scan")
+    small = ["--size", 10, 10, 10, "--spacing", 4, 4, 4]
     assert run("reconstruct", scan, out, "--method", "played", "--set", "steps=14", *small, "--json", figures) == 0
     sentence = "stopped because its error became nan: the volume is that of step 4 of 14"
     assert f"warning: played: {sentence}" in capsys.readouterr().err
