@@ -66,6 +66,13 @@ class Acquisition:
         return replace(self, values=line_integrals(self.values, self.i0, self.floor), domain=LINE_INTEGRALS, i0=1.0)
 
 
+def history(data) -> list[dict[str, Any]]:
+    """The corrections that a scan or raw intensities have had, by their provenance; entries that were damaged are left out."""
+    done = data.provenance.get(HISTORY)
+    entries = done if isinstance(done, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "name" in entry]
+
+
 def parameter(default, unit: str, help: str, **bounds):
     """A field of a `Correction`: its default, unit ("" where it has none), help, and bounds as pydantic's `Field` takes them."""
     return Field(default, description=help, json_schema_extra={"unit": unit}, **bounds)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ..errors import InputError, nearest_name, within_sentence
 from ..scan import Scan
 from .air import UnattenuatedBeam
-from .base import HISTORY, INTENSITIES, LINE_INTEGRALS, Acquisition, Correction
+from .base import HISTORY, INTENSITIES, LINE_INTEGRALS, Acquisition, Correction, history
 from .beam_hardening import BeamHardening
 from .dead_pixels import DeadPixels
 from .fields import DarkFlat
@@ -72,7 +72,7 @@ def correct(data: Scan | Intensities, corrections: Iterable[Correction], progres
     wanted = [each for each in corrections if each.mode != "off"]
     check_order(wanted)
     _check_again(data, wanted)
-    state, history = _opened(data), []
+    state, applied = _opened(data), []
     for number, each in enumerate(wanted):
         if progress:
             progress(each.title, number, len(wanted))
@@ -82,10 +82,10 @@ def correct(data: Scan | Intensities, corrections: Iterable[Correction], progres
         state, facts = each.apply(state)
         entry = each.record() | ({"found": facts} if facts else {})
         log.info("%s: %s", each.title, said(entry))
-        history.append(entry)
+        applied.append(entry)
     state = state.within(LINE_INTEGRALS)
     provenance = dict(data.provenance)
-    provenance[HISTORY] = [*_history(data), *history]
+    provenance[HISTORY] = [*history(data), *applied]
     return Scan(state.values, state.geometry, data.photons, data.mu_water, provenance)
 
 
@@ -201,7 +201,7 @@ def _opened(data: Scan | Intensities) -> Acquisition:
 
 def _check_again(data: Scan | Intensities, wanted: list[Correction]) -> None:
     """A correction that a scan has had already, or one behind weights, would be applied to something else than it is for."""
-    done = _history(data)
+    done = history(data)
     if wanted and is_weighed(data):
         raise InputError("the scan's rows are weighed for a filter already: correct the scan from before", "bad-correction")
     for each in wanted:
@@ -209,10 +209,3 @@ def _check_again(data: Scan | Intensities, wanted: list[Correction]) -> None:
             raise InputError(
                 f"{each.name} was applied to this scan already, as its provenance says: correct the scan from before", "bad-correction"
             )
-
-
-def _history(data: Scan | Intensities) -> list:
-    """What was applied before; nothing where the provenance was damaged."""
-    done = data.provenance.get(HISTORY)
-    entries = done if isinstance(done, list) else []
-    return [entry for entry in entries if isinstance(entry, dict) and "name" in entry]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import InputError
-from .base import HISTORY, LINE_INTEGRALS, Acquisition, Correction
+from .base import LINE_INTEGRALS, Acquisition, Correction, history
 
 WEIGHED = "redundancy_weights"
 """Key of a scan's provenance that says that its rows are weighed: they are no line integrals any more."""
@@ -16,8 +16,7 @@ WEIGHED = "redundancy_weights"
 
 def is_weighed(data) -> bool:
     """Whether weights of redundant rays were applied to a scan or raw intensities: what is left are no line integrals."""
-    done = data.provenance.get(HISTORY)
-    found = [entry.get("found") for entry in done if isinstance(entry, dict)] if isinstance(done, list) else []
+    found = [entry.get("found") for entry in history(data)]
     return any(isinstance(each, dict) and each.get(WEIGHED) is True for each in found)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from .. import formats
@@ -12,6 +11,7 @@ from ..evaluation.segmentation import Segmenter, Settings
 from .events import EventWriter
 from .files import check_place, write_json
 from .spec import CompareJob
+from .telling import Teller
 from .watch import Watch
 
 FIGURES, TABLE, REPORT = "comparison.json", "comparison.csv", "report.html"
@@ -64,35 +64,21 @@ def _settings(spec: CompareJob) -> Settings | None:
     return Settings(asked.task, asked.quality, tuple(asked.organs), asked.device) if spec.organs else None
 
 
-class _Listener:
-    """Turns progress and figures into events, and asks the watch whether to go on."""
+class _Listener(Teller):
+    """Turns progress and figures into events."""
 
     def __init__(self, spec: CompareJob, say: EventWriter, watch: Watch):
-        self._say, self._watch, self._known_pace = say, watch, not spec.organs
-        self._start, self._stage, self._said = time.monotonic(), "", float("-inf")
-
-    def stage(self, name: str) -> None:
-        self._watch.check()
-        if name != self._stage:
-            self._stage, self._said = name, float("-inf")
-            self._say("stage", name=name)
+        super().__init__(say, watch, _SAID_EVERY_S)
+        self._known_pace = not spec.organs
 
     def at(self, stage: str, step: int, steps: int, within: float | None) -> None:
         self.stage(stage)
-        self._watch.step = step
-        now = time.monotonic()
-        if now - self._said < _SAID_EVERY_S:
-            return
-        self._said = now
+        self.watch.step = step
         done = step if stage == "done" else step - 1 + (within or 0.0)
-        elapsed = now - self._start
-        remaining = round(elapsed / done * (steps - done), 2) if self._known_pace and done else None
-        fraction = round(done / steps, 4) if steps else 1.0
-        figures = {"fraction": fraction, "elapsed_s": round(elapsed, 2), "remaining_s": remaining}
-        self._say("progress", stage=stage, step=step, steps=steps, **figures)
+        self.progress(step, steps, done / steps if steps else 1.0, (steps - done) / done if self._known_pace and done else None)
 
     def figures(self, result: str, kind: str, values) -> None:
-        self._say("figures", result=result, kind=kind, values=values)
+        self.say("figures", result=result, kind=kind, values=values)
 
     def warning(self, message: str) -> None:
-        self._say("warning", message=message)
+        self.say("warning", message=message)

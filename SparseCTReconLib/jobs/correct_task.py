@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from .. import formats
 from ..corrections import chain
@@ -16,6 +15,7 @@ from ..scan import Scan
 from .events import EventWriter
 from .files import check_place, write_json
 from .spec import CalibrateJob, CorrectJob
+from .telling import Teller
 from .watch import Watch
 
 
@@ -24,7 +24,7 @@ def calibrate(spec: CalibrateJob, say: EventWriter, watch: Watch) -> None:
     check_place(spec.output)
     if spec.applied:
         check_place(spec.applied, folder=True)
-    teller = _Teller(say, watch, "calibrate", "reading the scan")
+    teller = _Corrector(say, watch, "calibrate", "reading the scan")
     scan = formats.read_scan(spec.scan)
     found = _found(scan, spec, teller, watch)
     teller.stage("looking for what else may be wrong")
@@ -40,7 +40,7 @@ def calibrate(spec: CalibrateJob, say: EventWriter, watch: Watch) -> None:
     teller.finish(spec, facts)
 
 
-def _found(scan: Scan, spec: CalibrateJob, teller: _Teller, watch: Watch) -> Calibration:
+def _found(scan: Scan, spec: CalibrateJob, teller: _Corrector, watch: Watch) -> Calibration:
     """The calibration; where there is none, the refusal says what would explain the scan."""
     try:
         return calibrated(scan, spec.tilt, lambda step, steps: teller.at("seeking the offset", step, steps))
@@ -55,7 +55,7 @@ def correct(spec: CorrectJob, say: EventWriter, watch: Watch) -> None:
     """Correct the scan of `spec` and write the folder of the one that comes out."""
     check_place(spec.output, folder=True)
     wanted = chain.parse(spec.corrections)
-    teller = _Teller(say, watch, "correct", "reading the scan")
+    teller = _Corrector(say, watch, "correct", "reading the scan")
     scan = formats.read_scan(spec.scan)
     corrected = chain.correct(scan, wanted, teller.at)
     teller.stage("writing the scan")
@@ -63,30 +63,21 @@ def correct(spec: CorrectJob, say: EventWriter, watch: Watch) -> None:
     teller.finish(spec, {"views": corrected.views, "corrections": corrected.provenance[chain.HISTORY]})
 
 
-class _Teller:
-    """Turns stages and progress into events, and asks the watch whether to go on."""
+class _Corrector(Teller):
+    """Tells of a correction from its start to its end."""
 
     def __init__(self, say: EventWriter, watch: Watch, task: str, first: str):
-        self._say, self._watch, self._start, self._stage = say, watch, time.monotonic(), ""
+        super().__init__(say, watch, 0.0)
         say("started", pid=os.getpid(), task=task, method=None, device="cpu", backend=None, grid=None)
         self.stage(first)
 
-    def stage(self, name: str) -> None:
-        self._watch.check()
-        if name != self._stage:
-            self._stage = name
-            self._say("stage", name=name)
-
     def at(self, stage: str, step: int, steps: int) -> None:
         self.stage(stage)
-        elapsed = time.monotonic() - self._start
-        remaining = round(elapsed / step * (steps - step), 2) if step else None
-        figures = {"fraction": round(step / steps, 4), "elapsed_s": round(elapsed, 2), "remaining_s": remaining}
-        self._say("progress", stage=stage, step=step, steps=steps, **figures)
+        self.progress(step, steps, step / steps, (steps - step) / step if step else None)
 
     def finish(self, spec: CalibrateJob | CorrectJob, facts: dict) -> None:
-        self._watch.check()
-        facts = {**facts, "output": spec.output, "seconds": round(time.monotonic() - self._start, 3)}
+        self.watch.check()
+        facts = {**facts, "output": spec.output, "seconds": round(self.elapsed_s, 3)}
         if spec.summary:
             write_json(spec.summary, facts)
-        self._say("done", path=spec.output, summary=facts)
+        self.say("done", path=spec.output, summary=facts)

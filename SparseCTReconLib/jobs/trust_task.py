@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..scan import Scan
 from .events import EventWriter
 from .files import check_place, temporary_folder, write_json
 from .spec import TrustJob
+from .telling import Teller
 from .volumes import write_whole
 from .watch import Watch
 
@@ -39,7 +39,7 @@ def trust(spec: TrustJob, say: EventWriter, watch: Watch) -> None:
     if sum(map(bool, (spec.others, spec.groups, spec.seeds))) > 1:
         raise InputError("give one of others, groups and seeds: each is a disagreement of its own", "bad-arguments")
     say("started", pid=os.getpid(), task="trust", method=None, device=None, backend=None, grid=None)
-    teller = _Teller(say, watch, EXAMINING if spec.groups or spec.seeds else 1.0)
+    teller = _Examiner(say, watch, EXAMINING if spec.groups or spec.seeds else 1.0)
     teller.stage("reading volume and scan")
     volume, scan = formats.read_volume(spec.volume), formats.read_scan(spec.scan)
     asked = Asked(spec.size_mm, spec.region_mm)
@@ -66,7 +66,7 @@ def _check_remaking(spec: TrustJob, volume: Volume, scan: Scan) -> None:
         Maker.of(volume).with_seed(0)
 
 
-def _compared(found: Trust, volume: Volume, scan: Scan, spec: TrustJob, others: list[Volume], teller: _Teller) -> Trust:
+def _compared(found: Trust, volume: Volume, scan: Scan, spec: TrustJob, others: list[Volume], teller: _Examiner) -> Trust:
     """`found` with what others, held-back views or other seeds add to it."""
     asked = Asked(spec.size_mm, spec.region_mm)
     if spec.groups:
@@ -82,11 +82,11 @@ def _compared(found: Trust, volume: Volume, scan: Scan, spec: TrustJob, others: 
     return found
 
 
-def _held_back(volume: Volume, scan: Scan, spec: TrustJob, teller: _Teller) -> Iterator[HeldBack]:
+def _held_back(volume: Volume, scan: Scan, spec: TrustJob, teller: _Examiner) -> Iterator[HeldBack]:
     yield from held_back(volume, scan, spec.groups, lambda group, state: teller.remaking(group, spec.groups, state), spec.device)
 
 
-def _reseeded(volume: Volume, scan: Scan, spec: TrustJob, teller: _Teller) -> Iterator[Volume]:
+def _reseeded(volume: Volume, scan: Scan, spec: TrustJob, teller: _Examiner) -> Iterator[Volume]:
     maker = Maker.of(volume)
     first = int(maker.options.get("seed") or 0) + 1
     for number in range(spec.seeds):
@@ -121,36 +121,23 @@ def _stack(z: np.ndarray) -> Volume:
     )
 
 
-class _Teller:
-    """Turns progress into events and asks the watch whether to go on."""
+class _Examiner(Teller):
+    """Tells of an examination, and of volumes that are made again behind it."""
 
     def __init__(self, say: EventWriter, watch: Watch, share: float):
-        self._say, self._watch, self._share = say, watch, share
-        self._start, self._stage, self._said = time.monotonic(), "", float("-inf")
-
-    def stage(self, name: str) -> None:
-        self._watch.check()
-        if name != self._stage:
-            self._stage, self._said = name, float("-inf")
-            self._say("stage", name=name)
+        super().__init__(say, watch, _SAID_EVERY_S)
+        self._share = share
 
     def at(self, stage: str, step: int, steps: int) -> None:
         """The examination is at `step` of `steps`."""
         self.stage(stage)
-        self._progress(step, steps, self._share * step / steps)
+        self._tell(step, steps, self._share * step / steps)
 
     def remaking(self, number: int, count: int, state: State) -> None:
         """The volume `number` of `count` is being made again."""
         self.stage(f"making it again, {number + 1} of {count}")
         within = (number + state.step / max(state.steps, 1)) / count
-        self._progress(state.step, state.steps, self._share + (1 - self._share) * within)
+        self._tell(state.step, state.steps, self._share + (1 - self._share) * within)
 
-    def _progress(self, step: int, steps: int, fraction: float) -> None:
-        now = time.monotonic()
-        if now - self._said < _SAID_EVERY_S:
-            return
-        self._said = now
-        elapsed = now - self._start
-        figures = {"fraction": round(min(fraction, 1.0), 4), "elapsed_s": round(elapsed, 2)}
-        remaining = round(elapsed / fraction * (1 - fraction), 2) if fraction > 0.02 else None
-        self._say("progress", stage=self._stage, step=step, steps=steps, **figures, remaining_s=remaining)
+    def _tell(self, step: int, steps: int, done: float) -> None:
+        self.progress(step, steps, done, (1 - done) / done if done > 0.02 else None)
