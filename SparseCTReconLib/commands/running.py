@@ -14,6 +14,7 @@ from ..jobs import checkpoint
 from ..jobs.client import Job, JobState, SubprocessTransport
 from ..jobs.events import Event
 from ..jobs.files import LOG_FILE
+from ..jobs.lock import IN_USE, only_writer
 from ..jobs.spec import AnyJob, write_spec
 
 _POLL_S = 0.05
@@ -31,19 +32,22 @@ class Stopped(Exception):
 def run_job(spec: AnyJob, folder: Path, title: str, console: Console, resume: bool = False) -> dict:
     """Run `spec` in a worker and return the summary of its "done" event.
 
-    The job's folder goes when the job is done or its input was wrong; a failed job leaves its log there, a stopped one its checkpoint.
+    The job's folder goes when the job is done or its input was wrong; a failed job leaves its log there, a stopped one its checkpoint. A
+    folder that another job holds stays as it is.
 
     Raises
     ------
     InputError
-        Where the input is wrong.
+        Where the input is wrong, or another job holds the folder or an output.
     Failed, Stopped
         Where the job failed or was stopped.
     """
     view = view_of(title, console)
     job = Job(SubprocessTransport(), on_event=view.take)
+    with only_writer(folder):
+        job_file = write_spec(spec, folder)
     with view:
-        job.start(write_spec(spec, folder), resume)
+        job.start(job_file, resume)
         _follow(job)
     resumable = checkpoint.exists(folder)
     if job.state is JobState.DONE:
@@ -54,7 +58,7 @@ def run_job(spec: AnyJob, folder: Path, title: str, console: Console, resume: bo
             shutil.rmtree(folder, ignore_errors=True)
         raise Stopped(f"{title} was stopped" + ("; the same command with --resume goes on" if resumable else ""))
     if job.exit_code == 2:
-        if not resumable:
+        if not resumable and job.error["code"] != IN_USE:
             shutil.rmtree(folder, ignore_errors=True)
         raise InputError(job.error["message"], job.error["code"])
     said = " ".join(filter(None, [job.error["message"] + ".", job.error["next_step"]]))

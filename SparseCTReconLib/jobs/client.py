@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..errors import InputError
 from .events import Event, EventStream
 from .files import CANCEL_FILE, LOG_FILE, remove_leftovers
-from .lock import IN_USE
+from .lock import IN_USE, only_writer
 from .transport import Poll, SubprocessTransport, Transport, kill_tree
 
 SILENCE_LIMIT_S = 5.0
@@ -66,7 +67,8 @@ class Job:
     error : dict or None
         code, message (one sentence), next_step, details of a failed job.
     exit_code : int or None
-        Of the worker, once it has ended by itself: 0 done, 2 the input was wrong, 1 it failed, 3 cancelled.
+        Of the worker, once it has ended by itself: 0 done, 2 the input was wrong (also where it was not started for that), 1 it failed,
+        3 cancelled.
     log : collections.deque of str
         The newest lines of the worker's log; all of them are in worker.log in the job's folder.
     """
@@ -100,13 +102,22 @@ class Job:
         return self.state.active
 
     def start(self, job_file, resume: bool = False, environment: Mapping[str, str] | None = None) -> None:
-        """Start the worker on `job_file` (a job.json); `resume` goes on from the checkpoint beside it."""
+        """Start the worker on `job_file` (a job.json); `resume` goes on from the checkpoint beside it.
+
+        Where another job holds the folder, this one has failed at once, and nothing of the other's is touched.
+        """
         if self.state is not JobState.IDLE:
             raise RuntimeError("a Job runs once: make a new one")
         job_file = Path(job_file).resolve()
         self.folder = job_file.parent
-        (self.folder / CANCEL_FILE).unlink(missing_ok=True)
-        (self.folder / LOG_FILE).write_bytes(b"")
+        try:
+            with only_writer(self.folder):
+                (self.folder / CANCEL_FILE).unlink(missing_ok=True)
+                (self.folder / LOG_FILE).write_bytes(b"")
+        except InputError as error:
+            self.exit_code = 2
+            self._fail(error.code, str(error), "")
+            return
         arguments = ["-u", "-m", "SparseCTReconLib.jobs.worker", str(job_file), *(["--resume"] if resume else [])]
         self._last_word = self._last_poll = self._clock()
         self.state = JobState.RUNNING

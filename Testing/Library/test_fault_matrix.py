@@ -23,15 +23,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from played_worker import PlayedTransport
+from rich.console import Console
 from test_jobs_worker import follow as follow_for
 from test_jobs_worker import group_is_gone, leftovers, place, scan, start, stepping, told, write_job  # noqa: F401
 
 from SparseCTReconLib import InputError, read_volume
+from SparseCTReconLib.commands.running import run_job
 from SparseCTReconLib.jobs import checkpoint
 from SparseCTReconLib.jobs.client import Job, JobState
 from SparseCTReconLib.jobs.events import EventWriter
-from SparseCTReconLib.jobs.files import CANCEL_FILE
+from SparseCTReconLib.jobs.files import CANCEL_FILE, JOB_FILE, LOG_FILE
 from SparseCTReconLib.jobs.lock import only_writer
+from SparseCTReconLib.jobs.spec import read_spec
 from SparseCTReconLib.jobs.watch import Cancelled, Watch
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="looks at processes as POSIX shows them")
@@ -154,10 +157,21 @@ def test_a_cancel_from_before_a_jump_of_the_clock_is_still_one(tmp_path):
 def test_the_second_of_two_jobs_in_one_folder_is_refused_and_does_not_touch_the_first(place, scan):  # noqa: F811
     job_file = write_job(place, scan, steps=60, pause_s=0.05)
     first = follow(start(job_file), stepping)
+    log = (job_file.parent / LOG_FILE).read_bytes()
     second = follow(start(job_file))
     assert one_sentence(second) and second.exit_code == 2 and "written by another job" in second.error["message"]
-    assert first.active
+    assert first.active and log and (job_file.parent / LOG_FILE).read_bytes() == log
     assert follow(first).state is JobState.DONE and is_whole(place)
+
+
+def test_a_command_into_a_folder_that_is_in_use_leaves_it_as_it_is(place, scan):  # noqa: F811
+    folder = write_job(place, scan).parent
+    (folder / LOG_FILE).write_text("of the first")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spec = read_spec(folder / JOB_FILE).model_copy(update={"budget_s": 7.0})
+    with only_writer(folder), pytest.raises(InputError, match="written by another job"):
+        run_job(spec, folder, "played", Console(quiet=True))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_two_jobs_do_not_write_one_volume(place, scan):  # noqa: F811
