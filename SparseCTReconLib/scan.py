@@ -11,6 +11,9 @@ from .errors import InputError
 from .geometry import Geometry
 from .units import MU_WATER
 
+HISTORY = "corrections"
+"""Key of a scan's provenance: one entry for each correction that was applied, with mode, parameters and what it found."""
+
 
 @dataclass
 class Scan:

@@ -11,12 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InputError
 from ..geometry import Geometry
-from ..scan import line_integrals
+from ..scan import HISTORY, line_integrals
 
 INTENSITIES, LINE_INTEGRALS = "intensities", "line integrals"
-
-HISTORY = "corrections"
-"""Key of a scan's provenance: one entry for each correction that was applied, with mode, parameters and what it found."""
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Transmission that the logarithm of a scan that had one already leaves alone."""

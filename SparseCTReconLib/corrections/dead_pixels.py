@@ -38,7 +38,7 @@ class DeadPixels(Correction):
     def apply(self, data: Acquisition):
         if self.map is None:
             raise InputError("dead-pixels is on without a map: give dead-pixels.map, or let it be measured", "bad-correction")
-        dead = field_of(self.map, data.geometry.detector_shape, "map of dead pixels") != 0
+        dead = field_of("map of dead pixels", self.map, data.geometry.detector_shape) != 0
         facts = {"dead_pixels": int(dead.sum())}
         if dead.mean() > MOST:
             raise InputError(

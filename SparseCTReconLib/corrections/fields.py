@@ -1,7 +1,4 @@
-"""Dark and flat field: what the detector says without a beam, and what each pixel makes of the beam without an object.
-
-T = (I - dark) / (flat - dark)
-"""
+"""Dark and flat field as a correction; the arithmetic is `formats.fields`."""
 
 from __future__ import annotations
 
@@ -12,7 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import InputError
-from .base import INTENSITIES, Acquisition, Correction, parameter
+from ..formats import fields
+from .base import INTENSITIES, SMALLEST, Acquisition, Correction, parameter
+
+_DIMMEST = 0.01
+"""Share of the flat field that the brightest pixels of a scan reach at least."""
+
+_LOOKED_AT = 16
+"""Views that the brightest pixels are sought in."""
 
 
 class DarkFlat(Correction):
@@ -30,37 +34,35 @@ class DarkFlat(Correction):
         if self.dark is None and self.flat is None:
             raise InputError("dark-flat has neither a dark nor a flat field: give dark-flat.dark or dark-flat.flat", "bad-correction")
         shape = data.geometry.detector_shape
-        dark = 0.0 if self.dark is None else field_of(self.dark, shape, "dark field")
-        i0 = data.i0
+        dark = field_of("dark field", self.dark, shape) if self.dark is not None else np.zeros(shape, np.float32)
         if self.flat is None:
-            gain, after = 1.0, None if i0 is None else i0 - float(np.mean(dark))
+            gain, after = np.ones(shape, np.float32), None if data.i0 is None else data.i0 - float(dark.mean())
         else:
-            gain, after = field_of(self.flat, shape, "flat field") - dark, 1.0
-        dead = np.broadcast_to(np.asarray(gain) <= 0, shape)
-        if dead.mean() > 0.5:
-            raise InputError("the flat field is no brighter than the dark field: the two may be exchanged", "bad-correction")
-        values = (data.values - dark) / np.where(dead, np.inf, gain)
-        negative = float((values < 0).mean())
-        values = np.maximum(values, 0).astype(np.float32)
-        return replace(data, values=values, i0=after), {"pixels_without_gain": int(dead.sum()), "below_dark": round(negative, 6)}
+            gain, after = fields.gain_of(dark, field_of("flat field", self.flat, shape)), 1.0
+        _check_unit(data, dark, gain)
+        values, negative = np.empty(data.values.shape, np.float32), 0
+        for view, image in enumerate(data.values):
+            corrected = fields.transmissions(image, dark, gain)
+            negative += int((corrected < 0).sum())
+            values[view] = np.maximum(corrected, 0)
+        facts = {"pixels_without_gain": int((gain == 0).sum()), "below_dark": round(negative / values.size, 6)}
+        return replace(data, values=values, i0=after), facts
 
 
-def field_of(given: str | np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:
-    """A field (v, u) from an array or file; several frames are averaged.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, or the field has other pixels than the detector or values that are not finite.
-    """
-    values = np.asarray(_read(given) if isinstance(given, str) else given)
-    if values.ndim not in (2, 3) or values.shape[-2:] != tuple(shape):
+def _check_unit(data: Acquisition, dark: np.ndarray, gain: np.ndarray) -> None:
+    """Refuse fields in counts for a scan that was divided by its I0 already: all of it would be dark."""
+    brightest = float(np.percentile(data.values[:: max(1, len(data.values) // _LOOKED_AT)], 99.5))
+    if data.floor == SMALLEST and (brightest <= np.median(dark) or brightest < _DIMMEST * np.median(gain)):
         raise InputError(
-            f"the {what} has {values.shape} pixels, the detector {tuple(shape)} (v, u): give one image of the detector", "bad-stack"
+            f"dark-flat: the scan was divided by I0 already and is {brightest:.3g} where it is brightest, the fields are in counts (median "
+            f"{float(np.median(dark + gain)):.4g}): name them where the scanner is described (dark and flat), or divide them by I0",
+            "bad-correction",
         )
-    if not np.isfinite(values).all():
-        raise InputError(f"the {what} has values that are not finite: take another image", "not-finite")
-    return values.reshape(-1, *shape).mean(axis=0, dtype=np.float64)
+
+
+def field_of(what: str, given: str | np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A field (v, u) from an array or a file; see `formats.fields.field_of`."""
+    return fields.field_of(_read(given) if isinstance(given, str) else given, shape, what)
 
 
 def _read(path: str) -> np.ndarray:

@@ -3,6 +3,8 @@
     projections: images/              a folder, a file with all views, a pattern (scan_*.tif) or a list; beside this file
     values: intensities               or line integrals; whole numbers are taken for intensities
     i0: 60000                         intensity without an object, in the images' unit; looked for in the images where it is missing
+    dark: dark.tif                    image without a beam, or several: a folder, a pattern or a list; no view even where it lies among them
+    flat: flats/                      the same of the beam without an object, which is I0 of each pixel
     pixel_mm: [0.2, 0.2]              along a row (u) and along a column (v), or one number
     sid_mm: 200                       source to rotation axis
     sdd_mm: 400                       source to detector
@@ -26,23 +28,26 @@ import fnmatch
 import logging
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, nearest_name
 from ..geometry import Geometry
-from ..scan import Scan
+from ..scan import HISTORY, Scan
 from ..units import MU_WATER
-from . import images, tables, yaml_files
+from . import fields, images, tables, yaml_files
 from .arrays import head_of
 from .checks import checked, integrals_of, numbers, suspect_radians
+from .files import named as located
 from .r2_gaussian import inside
 from .scan_folder import INTENSITIES, LINE_INTEGRALS
 
 KEYS = (
     *("projections", "values", "i0", "pixel_mm", "sid_mm", "sdd_mm", "angles_deg", "start_deg", "arc_deg", "offset_mm", "first_row"),
     *("mirrored", "vectors", "vector_unit_mm", "table", "raw", "isocentre_mm", "photons", "mu_water_per_mm"),
+    *tables.FIELDS,
 )
 _WAYS = ("angles_deg", "arc_deg", "vectors", "table")
 _LINE = re.compile(rf"(?m)^(?:{'|'.join(_WAYS)})\s*:")
@@ -153,8 +158,23 @@ def _read_description(path: Path) -> _Views:
 
 
 def _files(said: _Views) -> list[Path]:
-    """The images, in their order."""
+    """The views' images, in their order."""
     given = said.columns.get(tables.FILE) or said.values.get("projections", ".")
+    apart = {file for key in tables.FIELDS for each in _field_files(said, key) for file in each}
+    files = [file for file in _listed(said, given, "projections") if file not in apart]
+    if not files:
+        raise InputError(f"{said.where}: no images where it says ({str(given)[:80]}): correct 'projections'", "missing-file")
+    return files
+
+
+def _field_files(said: _Views, key: str) -> list[list[Path]]:
+    """Images of a field, "dark" or "flat": those for all views, or for each; empty where there is no such field."""
+    given = said.columns.get(key) or [said.values.get(key)]
+    return [_listed(said, each, key) for each in given if each is not None]
+
+
+def _listed(said: _Views, given, key: str) -> list[Path]:
+    """The images of a list, a folder, a pattern or a file, in their order."""
     if isinstance(given, list):
         files = [inside(said.folder, name, said.where) for name in given]
         twice = next((file.name for i, file in enumerate(files) if file in files[:i]), None) if len(set(files)) < len(files) else None
@@ -168,7 +188,7 @@ def _files(said: _Views) -> list[Path]:
         else:
             files = images.images_in(place) if place.is_dir() else [place]
     if not files:
-        raise InputError(f"{said.where}: no images where it says ({str(given)[:80]}): correct 'projections'", "missing-file")
+        raise InputError(f"{said.where}: no images where it says ({str(given)[:80]}): correct {key!r}", "missing-file")
     return files
 
 
@@ -252,27 +272,70 @@ def _isocentre(said: _Views) -> tuple[float, ...]:
 
 
 def _scan(said: _Views, stack: np.ndarray, geometry: Geometry) -> Scan:
-    where, views = said.where, len(stack)
+    where = said.where
+    named = {key: _field_files(said, key) for key in tables.FIELDS}
+    has_fields, has_i0 = any(named.values()), "i0" in said.columns or said.values.get("i0") is not None
     whole = stack.dtype.kind in "iub" or not stack.max() <= _HIGHEST_INTEGRAL
-    meant = said.choice("values", (INTENSITIES, LINE_INTEGRALS), INTENSITIES if whole else LINE_INTEGRALS)
+    meant = said.choice("values", (INTENSITIES, LINE_INTEGRALS), INTENSITIES if whole or has_i0 or has_fields else LINE_INTEGRALS)
     provenance = {"origin": "laboratory scanner"} | ({} if "values" in said.values else {"assumed": f"the images are {meant}"})
     photons = None if said.values.get("photons") is None else float(numbers(said.values, "photons", where))
     mu_water = float(numbers(said.values, "mu_water_per_mm", where, default=MU_WATER))
+    i0 = _i0(said, len(stack)) if has_i0 else None
+    if has_fields:
+        if meant == LINE_INTEGRALS:
+            raise InputError(
+                f"{where}: line integrals have no dark or flat field: take it out, or say values: intensities", "bad-scan-file"
+            )
+        stack, applied = _with_fields(said, stack, named, i0)
+        provenance[HISTORY] = [applied]
+        i0 = np.ones(len(stack)) if named["flat"] or has_i0 else None
     if meant == LINE_INTEGRALS:
-        return checked(Scan(stack, geometry, photons, mu_water, provenance), where)
-    if "i0" in said.columns or said.values.get("i0") is not None:
-        i0 = said.each("i0", ("i0",), views)
-        if not i0.min() > 0:
-            raise InputError(f"{where}: I0 is {i0.min():g}: give the positive intensity of the unattenuated beam", "bad-intensity")
-        relative = stack / i0[:, None, None].astype(np.float32) if np.ptp(i0) else stack
-        return checked(
-            Scan(integrals_of(relative, 1.0 if np.ptp(i0) else float(i0[0]), where), geometry, photons, mu_water, provenance), where
-        )
-    from .intensities import scan_of
+        scan = checked(Scan(stack, geometry, provenance=provenance), where)
+    elif i0 is None:
+        from .intensities import scan_of
 
-    scan = scan_of(np.array(stack, dtype=np.float32), geometry, where, provenance)
-    scan.photons, scan.mu_water = photons, mu_water
+        scan = scan_of(np.array(stack, dtype=np.float32), geometry, where, provenance)
+    else:
+        relative = stack / i0[:, None, None].astype(np.float32) if np.ptp(i0) else stack
+        integrals = integrals_of(relative, 1.0 if np.ptp(i0) else float(i0[0]), where)
+        scan = checked(Scan(integrals, geometry, provenance=provenance), where)
     return Scan(scan.projections, geometry, photons, mu_water, scan.provenance)
+
+
+def _i0(said: _Views, views: int) -> np.ndarray:
+    i0 = said.each("i0", ("i0",), views)
+    if not i0.min() > 0:
+        raise InputError(f"{said.where}: I0 is {i0.min():g}: give the positive intensity of the unattenuated beam", "bad-intensity")
+    return i0
+
+
+def _with_fields(said: _Views, stack: np.ndarray, named: dict[str, list], i0: np.ndarray | None) -> tuple[np.ndarray, dict]:
+    """The views without their dark field, over the flat field or I0 where either is known; and an entry of the history of corrections."""
+    if named["flat"] and i0 is not None:
+        raise InputError(f"{said.where}: the flat field says I0 of each pixel: give i0 or flat, not both", "bad-scan-file")
+
+    @cache
+    def field(key: str, files: tuple[Path, ...]) -> np.ndarray:
+        return fields.field_of(images.read_stack(list(files), _raw(said)), stack.shape[1:], f"{key} field ({files[0].name})")
+
+    def of(key: str, view: int, default):
+        files = named[key]
+        return field(key, tuple(files[view if len(files) > 1 else 0])) if files else np.full(stack.shape[1:], default, np.float32)
+
+    def gain(view: int) -> np.ndarray:
+        if not named["flat"] and i0 is None:
+            return np.ones(stack.shape[1:], np.float32)
+        return fields.gain_of(of("dark", view, 0), of("flat", view, None if i0 is None else i0[view]))
+
+    out, dead = np.empty(stack.shape, np.float32), 0
+    with located(said.where):
+        for view, image in enumerate(stack):
+            each = gain(view)
+            out[view], dead = fields.transmissions(image, of("dark", view, 0), each), max(dead, int((each == 0).sum()))
+    if dead:
+        log.warning("%s: %d pixels show nothing of the beam and count as dark: let dead-pixels be measured", said.where, dead)
+    names = {key: ", ".join(dict.fromkeys(each[0].name for each in files)) or None for key, files in named.items()}
+    return out, {"name": "dark-flat", "mode": "on", **names, "found": {"pixels_without_gain": dead}}
 
 
 def _say_repeated(stack: np.ndarray, where) -> None:

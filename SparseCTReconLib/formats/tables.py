@@ -4,7 +4,7 @@
     sid_mm, sdd_mm, pixel_u_mm, pixel_v_mm, offset_u_mm, offset_v_mm
     source_x .. v_z                             or ASTRA's cone_vec: source, centre of the detector, step from a column to the next, step
                                                 from a row to the next; a table of twelve columns needs no names
-    i0, file                                    in any table: intensity of the beam, name of the view's image
+    i0, file, dark, flat                        in any table: intensity of the beam, names of the images of the view and of its fields
 
 Separated by commas, semicolons (with decimal commas or points), tabs or blanks; lines that begin with # are passed over.
 """
@@ -20,7 +20,7 @@ from ..errors import InputError, nearest_name
 
 VECTORS = tuple(f"{what}_{axis}" for what in ("source", "detector", "u", "v") for axis in "xyz")
 NUMBERS = ("angle_deg", "sid_mm", "sdd_mm", "pixel_u_mm", "pixel_v_mm", "offset_u_mm", "offset_v_mm", "i0")
-FILE = "file"
+FILE, FIELDS = "file", ("dark", "flat")
 LARGEST = 64 << 20
 
 
@@ -37,7 +37,7 @@ def recognises(head: bytes) -> bool:
 
 
 def read(path: Path) -> dict[str, np.ndarray | list[str]]:
-    """Columns by name: float64 (views,), and a list of texts for "file".
+    """Columns by name: float64 (views,), and a list of texts for "file" and the fields.
 
     Raises
     ------
@@ -65,7 +65,9 @@ def read(path: Path) -> dict[str, np.ndarray | list[str]]:
         said = f"row {short + 1} has {len(rows[short])} values and there are {len(names)} columns" if rows else "there are no rows"
         raise InputError(f"{path}: {said}: give one row for each view", "bad-geometry")
     columns = dict(zip(names, zip(*rows)))
-    return {name: list(column) if name == FILE else _as_numbers(name, column, separator, path) for name, column in columns.items()}
+    return {
+        name: list(column) if name in (FILE, *FIELDS) else _as_numbers(name, column, separator, path) for name, column in columns.items()
+    }
 
 
 def _lines(text: str) -> list[str]:
@@ -87,7 +89,7 @@ def _is_number(text: str) -> bool:
 
 
 def _check_names(names: list[str], path) -> None:
-    known = (*NUMBERS, *VECTORS, FILE)
+    known = (*NUMBERS, *VECTORS, FILE, *FIELDS)
     for i, name in enumerate(names):
         if name not in known:
             raise InputError(f"{path}: unknown column {name[:40]!r}{nearest_name(name, known)}", "bad-geometry")

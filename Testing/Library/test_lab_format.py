@@ -255,3 +255,10 @@ def test_two_descriptions_in_a_folder_are_refused(tmp_path):
     (tmp_path / "second.yaml").write_text((tmp_path / "scanner.yaml").read_text())
     with pytest.raises(InputError, match=r"scanner\.yaml and second\.yaml: give the one"):
         read_scan(tmp_path)
+
+
+def test_images_of_transmission_are_taken_for_intensities_where_i0_is_given(tmp_path):
+    np.save(tmp_path / "normalised.npy", (COUNTS / I0).astype(np.float32))
+    scan = read_scan(described(tmp_path, projections="normalised.npy", values=..., i0=1))
+    np.testing.assert_allclose(scan.projections, expected(), atol=1e-5)
+    assert scan.provenance["assumed"] == "the images are intensities"
