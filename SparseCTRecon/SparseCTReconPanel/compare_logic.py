@@ -59,8 +59,8 @@ class CompareLogic:
         self._checkNothingIsInTheWay(comparison)
         folder = slicer.util.tempDirectory(key="SparseCTRecon-compare-")
         try:
-            scan = self._scanOf(results) if comparison.organs else None
-            run = ComparisonRun(folder, comparison, reference, results, self.newTransport(), onChanged, scan)
+            scans = [self._scanInWorld(node) for node in results]
+            run = ComparisonRun(folder, comparison, reference, results, self.newTransport(), onChanged, scans)
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -108,10 +108,13 @@ class CompareLogic:
         task = run.comparison.segmenterTask
         return {name: segmenter.importLabels(file, task, names, name, run.nodeOf(name)) for name, file in run.labelFiles().items()}
 
-    def _scanOf(self, results):
-        """Path of the scan that all results were made from; None where it is not there any more, or they were made from several."""
-        paths = {self._scanPath(node) for node in results}
-        path = paths.pop() if len(paths) == 1 else None
+    def _scanInWorld(self, node):
+        """As `_scanOf`; None too for a result under a transform, of which its scan knows nothing: volumes are compared in the world."""
+        return None if node.GetParentTransformNode() else self._scanOf(node)
+
+    def _scanOf(self, node):
+        """Path of the scan that a result was made from; None where it is not there any more."""
+        path = self._scanPath(node)
         return path if path and os.path.exists(path) else None
 
     def _scanPath(self, node):

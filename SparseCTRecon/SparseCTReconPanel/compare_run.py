@@ -25,8 +25,8 @@ class ComparisonRun(VolumesRun):
         Runs the worker.
     onChanged : callable, optional
         Called with this run whenever there is something new.
-    scan : str, optional
-        Path of the results' scan: organs that its field of view cuts are marked.
+    scans : list of (str or None), optional
+        Paths of the results' scans: there are figures within the field of view of each, and organs that it cuts are marked.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class ComparisonRun(VolumesRun):
 
     resultFolder = "comparison"
 
-    def __init__(self, folder, comparison, referenceNode, resultNodes, transport, onChanged=None, scan=None):
+    def __init__(self, folder, comparison, referenceNode, resultNodes, transport, onChanged=None, scans=()):
         self._referenceName = referenceNode.GetName()
         self._names = _uniqueNames([node.GetName() for node in resultNodes], self._referenceName)
         volumes = [(referenceNode, self._referenceName), *zip(resultNodes, self._names)]
@@ -48,7 +48,7 @@ class ComparisonRun(VolumesRun):
         self.tables = {}
         self._referenceID = referenceNode.GetID()
         self._resultIDs = [node.GetID() for node in resultNodes]
-        self._scan = scan
+        self._scans = scans
         self._warnings = []
 
     @property
@@ -82,7 +82,9 @@ class ComparisonRun(VolumesRun):
     def jobOf(self, files):
         reference, *results = files
         job = self.comparison.job((self._referenceName, reference), dict(zip(self._names, results)), f"../{self.resultFolder}")
-        return job | {"scan": self._scan}
+        for result, scan in zip(job["results"], self._scans):
+            result["scan"] = scan
+        return job
 
     def working(self, stage):
         return _("Comparing: {stage}").format(stage=stage)

@@ -20,6 +20,10 @@ _IMAGE = {
     "body_ssim": ("Body SSIM", ""),
     "body_rmse_hu": ("Body RMSE", "HU"),
     "body_vif": ("Body VIF", ""),
+    "fov_psnr_db": ("FOV PSNR", "dB"),
+    "fov_ssim": ("FOV SSIM", ""),
+    "fov_rmse_hu": ("FOV RMSE", "HU"),
+    "fov_fraction": ("FOV part", ""),
     "compared_fraction": ("Compared part", ""),
 }
 _TISSUES = {
@@ -72,6 +76,14 @@ def makeTables(comparison, referenceNode=None):
     }
 
 
+def columns(kind, comparison):
+    """Title and unit of each figure of a table by its key; those within the field of view only where one leaves voxels out."""
+    figures = [result.get(kind) or {} for result in comparison["results"]]
+    if kind != "image" or any(one.get("fov_fraction", 1) < 1 for one in figures):
+        return _COLUMNS[kind]
+    return {key: column for key, column in _IMAGE.items() if not key.startswith("fov_")}
+
+
 def rows(kind, comparison):
     """The rows of a table: texts of the first columns, and numbers (NaN where undefined)."""
     found = []
@@ -80,11 +92,11 @@ def rows(kind, comparison):
         if figures is None:
             continue
         if kind == "image":
-            found.append(([result["name"]], _numbers(figures, _IMAGE)))
+            found.append(([result["name"]], _numbers(figures, columns(kind, comparison))))
             continue
         for one in figures:
             mark = _(" (at the border)") if one.get("at_border") else ""
-            found.append(([result["name"], one["name"] + mark], _numbers(one, _COLUMNS[kind])))
+            found.append(([result["name"], one["name"] + mark], _numbers(one, columns(kind, comparison))))
     return found
 
 
@@ -99,7 +111,7 @@ def textOf(value):
 
 def _numbers(figures, columns):
     numbers = {key: math.nan if figures.get(key) is None else float(figures[key]) for key in columns}
-    for key in ("psnr_db", "body_psnr_db"):
+    for key in ("psnr_db", "body_psnr_db", "fov_psnr_db"):
         # No error at all has no PSNR in JSON; on a scale of dB it is infinite.
         if key in numbers and math.isnan(numbers[key]) and figures.get(key.replace("psnr_db", "rmse_hu")) == 0:
             numbers[key] = math.inf
@@ -131,7 +143,7 @@ def _fill(node, kind, comparison):
             for text, _figures in found:
                 texts.InsertNextValue(text[column])
             node.AddColumn(texts)
-        for column, (key, (name, unit)) in enumerate(_COLUMNS[kind].items()):
+        for column, (key, (name, unit)) in enumerate(columns(kind, comparison).items()):
             values = vtk.vtkDoubleArray()
             values.SetName(f"{name} ({unit})" if unit else name)
             for _text, figures in found:

@@ -55,7 +55,7 @@ class TrustLogic:
             raise ValueError(_("Python packages are missing ({names}).").format(names=", ".join(missing)))
         folder = slicer.util.tempDirectory(key="SparseCTRecon-trust-")
         try:
-            run = TrustRun(folder, resultNode, self._scanOf([resultNode]), self.newTransport(), onChanged, sizeMm)
+            run = TrustRun(folder, resultNode, self._scanOf(resultNode), self.newTransport(), onChanged, sizeMm)
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -72,7 +72,7 @@ class TrustLogic:
             return False, _("{name} has no voxels.").format(name=resultNode.GetName())
         if trust_maps.isMap(resultNode) or not isResult(resultNode):
             return False, _("{name} is no result of this module: its scan is not known.").format(name=resultNode.GetName())
-        if not self._scanOf([resultNode]):
+        if not self._scanOf(resultNode):
             return False, _("The scan that {name} was made from is not there any more.").format(name=resultNode.GetName())
         return True, ""
 

@@ -103,8 +103,8 @@ def _trusts(made: dict[str, Made], scan: Scan, console: Console) -> dict[str, Tr
 
 def _write_report(made: dict[str, Made], truth: Entry, folder: Path, geometry: Geometry, trusts: dict[str, Trust]) -> None:
     """The report, and all figures as a table."""
-    results = [Entry(name, str(folder / volume_file(name)), of.volume) for name, of in made.items()]
-    assessment = Assessment(truth, results, Wanted(geometry=geometry))
+    results = [Entry(name, str(folder / volume_file(name)), of.volume, geometry) for name, of in made.items()]
+    assessment = Assessment(truth, results, Wanted())
     found = assessment.run()
     write_report(assessment, found, folder / REPORT, trusts)
     write_csv(found, folder / TABLE)

@@ -88,9 +88,9 @@ def _check_outputs(asked: Evaluation, volumes: tuple[Path, Path]) -> None:
 
 
 def _here(recon: Path, reference: Path, asked: Evaluation, folder: Path) -> dict:
-    entries = Entry.read(reference.name, reference, reference=True), [Entry.read(recon.name, recon)]
     geometry = formats.read_scan(asked.scan).geometry if asked.scan else None
-    assessment = Assessment(*entries, Wanted(tissues=asked.tissues, geometry=geometry))
+    entries = Entry.read(reference.name, reference, reference=True), [Entry.read(recon.name, recon, geometry=geometry)]
+    assessment = Assessment(*entries, Wanted(tissues=asked.tissues))
     found = assessment.run()
     write_found(assessment, found, folder, bool(asked.report))
     return found
@@ -100,11 +100,10 @@ def _in_worker(recon: Path, reference: Path, asked: Evaluation, folder: Path, co
     """In a process of its own, which ends the segmenter with it."""
     job = CompareJob(
         reference=str(reference),
-        results=[{"name": recon.name, "path": str(recon)}],
+        results=[{"name": recon.name, "path": str(recon), "scan": str(absolute(asked.scan)) if asked.scan else None}],
         output=str(folder),
         tissues=asked.tissues,
         organs=True,
-        scan=str(absolute(asked.scan)) if asked.scan else None,
         report=bool(asked.report),
         segmenter=asked.segmenter,
     )

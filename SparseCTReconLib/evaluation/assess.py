@@ -29,17 +29,26 @@ _USUAL_FRACTION = 0.9
 
 @dataclass(frozen=True)
 class Entry:
-    """A volume under its name, and where it came from."""
+    """A volume under its name, and where it came from.
+
+    Parameters
+    ----------
+    name, path : str
+    volume : Volume
+    geometry : Geometry, optional
+        Of the scan that it was made from: figures are given within its field of view too, and what that cuts is flagged.
+    """
 
     name: str
     path: str
     volume: Volume
+    geometry: Geometry | None = None
 
     @classmethod
-    def read(cls, name: str, path, reference: bool = False) -> Entry:
+    def read(cls, name: str, path, reference: bool = False, geometry: Geometry | None = None) -> Entry:
         """The volume in `path`; a reference must be a CT in HU."""
         volume = formats.read_ct(path) if reference else formats.read_volume(path)
-        return cls(name, str(path), volume)
+        return cls(name, str(path), volume, geometry)
 
 
 @dataclass(frozen=True)
@@ -53,15 +62,12 @@ class Wanted:
         Compare organs, with these settings.
     noise_floor : bool
         Segment the reference at another resolution too, to show how far the segmenter agrees with itself.
-    geometry : Geometry, optional
-        Of the scan: figures are given within its field of view too, and what that cuts is flagged.
     """
 
     image: bool = True
     tissues: bool = True
     segmentation: Settings | None = None
     noise_floor: bool = True
-    geometry: Geometry | None = None
 
 
 class Listener(Protocol):
@@ -130,7 +136,7 @@ class Assessment:
                 if wanted:
                     self._listener.figures(result.name, kind, found[result.name][kind])
         self._listener.at("done", self._steps, self._steps, None)
-        said = conventions(in_view=self.wanted.geometry is not None) if self.wanted.image else {}
+        said = conventions(in_view=any(result.geometry for result in self.results)) if self.wanted.image else {}
         said |= {"tissues": tissues.CONVENTION} if self.wanted.tissues else {}
         said |= {"organs": organs.CONVENTION} if self.wanted.segmentation else {}
         reference = {"name": self.reference.name, "path": self.reference.path, "attributes": dict(self.reference.volume.attributes)}
@@ -186,7 +192,7 @@ class Assessment:
 
     def _image(self, result: Entry, pair: Pair, described: dict) -> dict:
         self._begin("image figures")
-        figures = image_figures(pair, geometry=self.wanted.geometry)
+        figures = image_figures(pair, geometry=result.geometry)
         if (share := figures["compared_fraction"]) < _USUAL_FRACTION:
             self._warn(described, f"{100 * share:.1f} % of its voxels lie within the reference; the rest does not count")
         return figures
@@ -204,7 +210,7 @@ class Assessment:
         if labels.empty:
             self._warn(described, "TotalSegmentator found no organ in it")
         self._begin(f"organs of {result.name}")
-        view = pair.within if self.wanted.geometry is None else pair.within & field_of_view(self.wanted.geometry, pair.grid)
+        view = pair.within if result.geometry is None else pair.within & field_of_view(result.geometry, pair.grid)
         found = compare_labels(labels, reference, None if view.all() else view)
         for organ in found:
             floor = noise.get(organ["label"], {})

@@ -20,7 +20,7 @@ from .compare import resample
 from .report_made import how_made
 from .report_slices import DIFFERENCE_HU, WINDOWS, View
 from .report_style import CSS
-from .report_tables import image_table, organs_table, tissues_table
+from .report_tables import cuts, image_table, organs_table, tissues_table
 
 if TYPE_CHECKING:
     from .trust import Trust
@@ -190,10 +190,11 @@ def _plain(name: str) -> str:
 
 
 def _conventions(found: dict) -> str:
-    lines = [text for name, text in found["conventions"].items() if not name.startswith("body_")]
-    body = [text.split("; ", 1)[1] for name, text in found["conventions"].items() if name == "body_rmse_hu"]
-    lines += [f"Body: {text}" for text in body]
-    if (said := found["segmenter"]) and said["noise_floor"]:
-        lines.append(f"Noise floor: {said['noise_floor']}; no reconstruction can be asked for more")
+    said = found["conventions"]
+    lines = [text for name, text in said.items() if not name.startswith(("body_", "fov_"))]
+    parts = (("Body", "body_rmse_hu", True), ("In view", "fov_rmse_hu", cuts(found)))
+    lines += [f"{part}: {said[name].split('; ', 1)[1]}" for part, name, shown in parts if shown and name in said]
+    if (segmenter := found["segmenter"]) and segmenter["noise_floor"]:
+        lines.append(f"Noise floor: {segmenter['noise_floor']}; no reconstruction can be asked for more")
     items = "".join(f"<li>{escape(text)}.</li>" for text in lines)
     return _section("Conventions", f'<ul class="note">{items}</ul>')

@@ -16,6 +16,11 @@ _IMAGE = (
     ("body_ssim", "SSIM, body", "", 4, True),
     ("body_rmse_hu", "RMSE, body", "HU", 1, False),
 )
+_IN_VIEW = (
+    ("fov_psnr_db", "PSNR, in view", "dB", 2, True),
+    ("fov_ssim", "SSIM, in view", "", 4, True),
+    ("fov_rmse_hu", "RMSE, in view", "HU", 1, False),
+)
 _TISSUE = (
     ("dice", "Dice", "", 3),
     ("volume_ml", "volume", "ml", 1),
@@ -28,17 +33,24 @@ _RUN = (("reprojection_residual", "residual", "", 4), ("seconds", "time", "s", 1
 
 
 def image_table(found: dict) -> str:
-    """A row for each result: PSNR, SSIM, RMSE, VIF, and residual and time where the volume says them."""
+    """A row for each result: PSNR, SSIM, RMSE, VIF, those within a field of view that cuts, and residual and time where the volume says
+    them."""
     results = found["results"]
-    best = {name: _best([result["image"][name] for result in results], more) for name, *_, more in _IMAGE}
+    figures = (*_IMAGE, *(_IN_VIEW if cuts(found) else ()))
+    best = {name: _best([result["image"].get(name) for result in results], more) for name, *_, more in figures}
     run = [each for each in _RUN if any(PREFIX + each[0] in result["attributes"] for result in results)]
-    head = "".join(_heading(title, unit) for _, title, unit, *_ in (*_IMAGE, *run))
+    head = "".join(_heading(title, unit) for _, title, unit, *_ in (*figures, *run))
     rows = []
     for number, result in enumerate(results, start=1):
-        cells = [_cell(result["image"][name], digits, result["image"][name] == best[name]) for name, _, _, digits, _ in _IMAGE]
+        cells = [_cell(result["image"].get(name), digits, result["image"].get(name) == best[name]) for name, _, _, digits, _ in figures]
         cells += [_cell(_number(result["attributes"].get(PREFIX + name)), digits) for name, _, _, digits in run]
         rows.append(f"<tr>{_name(number, result['name'])}{''.join(cells)}</tr>")
     return f'<div class="wide"><table><thead><tr><th>result</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def cuts(found: dict) -> bool:
+    """Whether the field of view of any result leaves some of its voxels out."""
+    return any((result.get("image") or {}).get("fov_fraction", 1.0) < 1 for result in found["results"])
 
 
 def tissues_table(found: dict) -> str:

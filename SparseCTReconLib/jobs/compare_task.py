@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -30,13 +31,13 @@ def compare(spec: CompareJob, say: EventWriter, watch: Watch) -> None:
     segmenter = Segmenter(spec.segmenter.program, own_group=False) if spec.organs else None
     listener = _Listener(spec, say, watch)
     listener.stage("reading the volumes")
-    geometry = formats.read_scan(spec.scan).geometry if spec.scan else None
+    geometry = functools.cache(lambda scan: formats.read_scan(scan).geometry if scan else None)
     reference = Entry.read(spec.reference_name or Path(spec.reference).name, spec.reference, reference=True)
     results = []
     for each in spec.results:
         watch.check()
-        results.append(Entry.read(each.name, each.path))
-    wanted = Wanted(spec.image, spec.tissues, _settings(spec), spec.segmenter.noise_floor, geometry)
+        results.append(Entry.read(each.name, each.path, geometry=geometry(each.scan)))
+    wanted = Wanted(spec.image, spec.tissues, _settings(spec), spec.segmenter.noise_floor)
     assessment = Assessment(reference, results, wanted, folder, segmenter, listener)
     found = assessment.run()
     listener.stage("writing the report")

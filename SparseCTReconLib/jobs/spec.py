@@ -76,6 +76,7 @@ class Result(BaseModel):
 
     name: str = Field(min_length=1)
     path: str = Field(min_length=1)
+    scan: str | None = Field(None, description="scan that it was made from: what of it lies in the field of view is told by itself")
 
 
 class SegmenterSettings(BaseModel):
@@ -98,7 +99,6 @@ class CompareJob(_Job):
     reference: str = Field(description="CT in HU: a file that SimpleITK reads or the folder of a DICOM series", min_length=1)
     reference_name: str | None = Field(None, description="what tables call it; its file's name where not given")
     results: list[Result] = Field(description="one to six volumes", min_length=1, max_length=6)
-    scan: str | None = Field(None, description="scan whose field of view may cut organs")
     image: bool = Field(True, description="PSNR, SSIM, RMSE, VIF")
     tissues: bool = Field(True, description="by classes of HU")
     organs: bool = Field(False, description="by TotalSegmentator")
@@ -198,10 +198,15 @@ def read_spec(path) -> AnyJob:
         if getattr(spec, key, None)
     }
     if isinstance(spec, CompareJob):
-        paths["results"] = [Result(name=result.name, path=str(path.parent / result.path)) for result in spec.results]
+        paths["results"] = [_result_from(path.parent, result) for result in spec.results]
     if isinstance(spec, TrustJob):
         paths["others"] = [str(path.parent / other) for other in spec.others]
     return spec.model_copy(update=paths)
+
+
+def _result_from(folder: Path, result: Result) -> Result:
+    scan = result.scan and str(folder / result.scan)
+    return Result(name=result.name, path=str(folder / result.path), scan=scan)
 
 
 def _from(folder: Path, path: str) -> str:

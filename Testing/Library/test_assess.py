@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -141,8 +142,8 @@ def test_structures_that_the_field_of_view_cuts_are_flagged(tmp_path, segmenter)
     wide, narrow = (Geometry.preset("linac", 30, detector_shape=(40, n), pixel_mm=(12, 6), offset_mm=(0, 0)) for n in (80, 16))
     flags = []
     for geometry in (wide, narrow):
-        wanted = Wanted(image=False, tissues=False, segmentation=Settings(), noise_floor=False, geometry=geometry)
-        found = Assessment(TRUTH, [result(noise=1)], wanted, tmp_path, segmenter).run()
+        wanted = Wanted(image=False, tissues=False, segmentation=Settings(), noise_floor=False)
+        found = Assessment(TRUTH, [replace(result(noise=1), geometry=geometry)], wanted, tmp_path, segmenter).run()
         flags.append(next(organ for organ in found["results"][0]["organs"] if organ["name"] == "lung_left")["at_border"])
     assert flags == [False, True]
 
@@ -235,6 +236,20 @@ def test_the_report_is_whole_and_needs_nothing_outside_itself(tmp_path, segmente
         assert said in text
     for said in ("the volume does not say", "VIFp", "Gattinoni", "HD95 ="):
         assert said in text
+
+
+def test_figures_in_a_field_of_view_are_of_the_scan_of_each_result_and_shown_where_one_cuts(tmp_path):
+    narrow = Geometry.preset("linac", 30, detector_shape=(40, 16), pixel_mm=(12, 6), offset_mm=(0, 0))
+    everywhere = Geometry.preset("linac", 30, detector_shape=(60, 120), pixel_mm=(30, 30), offset_mm=(0, 0))
+    entries = [replace(result("cut"), geometry=narrow), replace(result("whole"), geometry=everywhere), result("unknown")]
+    for number, shown in ((0, True), (1, False)):
+        page = page_of(Assessment(TRUTH, entries[number:], Wanted(tissues=False)), tmp_path / "report.html")
+        text = " ".join(page.text)
+        assert ("PSNR, in view" in text) is shown and ("In view: over the voxels" in text) is shown
+        assert text.count("over the voxels of the scan's field of view") == shown, "said once"
+    found = [one["image"] for one in Assessment(TRUTH, entries, Wanted(tissues=False)).run()["results"]]
+    assert 0 < found[0]["fov_fraction"] < 0.5 and found[1]["fov_fraction"] == 1 and "fov_fraction" not in found[2]
+    assert found[1]["fov_psnr_db"] == found[1]["psnr_db"] != found[0]["fov_psnr_db"]
 
 
 def test_the_report_tells_nothing_of_the_folders_it_came_from(tmp_path):

@@ -42,6 +42,7 @@ def environment(tmp_path):
 
 def start(volumes, tmp_path, environment, mood="", **values):
     results = [{"name": name, "path": str(volumes / f"{name}.nrrd")} for name in ("a", "b")]
+    results[0]["scan"] = values.pop("scan", None)
     spec = {"reference": str(volumes / "ct.nrrd"), "results": results, "output": str(tmp_path / "out"), "segmenter": {"program": PROGRAM}}
     job = Job(SubprocessTransport(), on_event=(told := []).append)
     job.told = told
@@ -59,6 +60,7 @@ def test_figures_label_maps_table_and_report_lie_in_one_folder(volumes, tmp_path
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert job.result["summary"] == found and job.result["path"] == str(tmp_path / "out")
     assert found["reference"]["name"] == "Truth" and [result["name"] for result in found["results"]] == ["a", "b"]
+    assert ["fov_psnr_db" in result["image"] for result in found["results"]] == [True, False], "the first one's scan is known"
     assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {
         "comparison.json",
         "comparison.csv",
@@ -120,10 +122,11 @@ def test_a_reference_that_does_not_overlap_is_the_users_fault(volumes, tmp_path,
 
 
 def test_paths_in_a_job_file_are_taken_from_its_folder(tmp_path):
-    spec = {"task": "compare", "reference": "ct.nrrd", "results": [{"name": "a", "path": "a.nrrd"}], "output": "out"}
+    spec = {"task": "compare", "reference": "ct.nrrd", "results": [{"name": "a", "path": "a.nrrd", "scan": "scan"}], "output": "out"}
     (tmp_path / "job.json").write_text(json.dumps(spec))
     read = read_spec(tmp_path / "job.json")
     assert read.reference == str(tmp_path / "ct.nrrd") and read.results[0].path == str(tmp_path / "a.nrrd")
+    assert read.results[0].scan == str(tmp_path / "scan")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,19 @@ def test_a_comparison_ends_with_tables_of_figures(slicer, logic, played):
     assert tables["image"].GetColumnDescription("PSNR (dB)") == "PSNR: over the volume"
 
 
+def test_figures_within_the_field_of_view_have_columns_where_one_leaves_voxels_out(slicer):
+    from SparseCTReconPanel.compare_tables import makeTables
+
+    whole = {"psnr_db": 30.0, "rmse_hu": 20.0, "fov_psnr_db": 30.0, "fov_rmse_hu": 20.0, "fov_fraction": 1.0}
+    cut = whole | {"fov_psnr_db": None, "fov_rmse_hu": 0.0, "fov_fraction": 0.4}
+    for images, shown in (([whole], False), ([whole, cut, {"psnr_db": 30.0}], True)):
+        results = [{"name": str(n), "image": image} for n, image in enumerate(images)]
+        table = makeTables({"reference": {"name": "CT"}, "results": results, "conventions": {"fov_psnr_db": "in view"}})["image"]
+        assert bool(table.GetTable().GetColumnByName("FOV PSNR (dB)")) is shown
+    assert column(table, "FOV PSNR (dB)")[:2] == [30.0, math.inf] and math.isnan(column(table, "FOV part")[2])
+    assert table.GetColumnDescription("FOV PSNR (dB)") == "in view"
+
+
 def test_organs_come_with_the_segmenter_s_noise_floor_and_a_mark_at_the_border(slicer, logic, played, monkeypatch):
     from SparseCTReconPanel import segmenter
 
@@ -70,26 +83,25 @@ def test_the_job_is_one_that_the_worker_takes(slicer, logic, played, monkeypatch
     assert spec.segmenter.organs == ("liver", "spleen") and spec.segmenter.device == "gpu" and spec.segmenter.quality == "normal"
 
 
-def test_organs_that_the_scan_s_field_of_view_cuts_can_be_told(slicer, logic, played, ct, finished, monkeypatch, tmp_path):
-    from SparseCTReconPanel import segmenter
+def test_what_lies_in_the_field_of_view_of_each_result_s_scan_can_be_told(slicer, logic, played, ct, finished, tmp_path):
+    def scans(*nodes):
+        logic.compare(ct, nodes)
+        return [one.scan for one in parse_spec(played.jobs[-1]).results]
 
-    monkeypatch.setattr(segmenter, "hasPackage", lambda: True)
     simulated = [finished(logic.start(ct, method=method)) for method in ("fdk", "cgls")]
     results = [run.outputNode for run in simulated]
-    logic.compare(ct, results, organs=True)
-    assert formats.read_scan(played.jobs[-1]["scan"]).views == 50
-    results.append(finished(logic.start(ct, method="fdk", views=20)).outputNode)
-    logic.compare(ct, results, organs=True)
-    assert played.jobs[-1]["scan"] is None, "of several scans none is everyone's"
-    logic.compare(ct, [results[0], add_volume(slicer, "From elsewhere", body())], organs=True)
-    assert played.jobs[-1]["scan"] is None
+    first, second = scans(*results)
+    assert first == second and formats.read_scan(first).views == 50
+    fewer = finished(logic.start(ct, method="fdk", views=20)).outputNode
+    assert [scan and formats.read_scan(scan).views for scan in scans(fewer, add_volume(slicer, "From elsewhere", body()))] == [20, None]
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    fewer.SetAndObserveTransformNodeID(moved.GetID())
+    assert scans(fewer) == [None], "its scan knows nothing of the transform"
     logic.saveScan(simulated[0].scanNode, tmp_path / "scan")
     read = finished(logic.start(scanFolder=str(tmp_path / "scan"))).outputNode
-    logic.compare(ct, [read], organs=True)
-    assert played.jobs[-1]["scan"] == str(tmp_path / "scan")
+    assert scans(read) == [str(tmp_path / "scan")]
     (tmp_path / "scan").rename(tmp_path / "elsewhere")
-    logic.compare(ct, [read], organs=True)
-    assert played.jobs[-1]["scan"] is None
+    assert scans(read) == [None]
 
 
 def test_the_worker_gets_the_voxels_where_they_are_in_the_world(slicer, logic, played, monkeypatch):
