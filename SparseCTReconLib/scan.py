@@ -31,6 +31,8 @@ class Scan:
         Attenuation of water in 1/mm that maps the reconstruction to HU.
     provenance : dict
         How the scan was made (JSON values).
+    taken_out : ndarray (views, v, u), optional
+        Line integrals that were subtracted from the measured ones, of what lies where no voxels are: it has cost photons all the same.
     """
 
     projections: np.ndarray
@@ -38,6 +40,7 @@ class Scan:
     photons: float | None = None
     mu_water: float = MU_WATER
     provenance: dict = field(default_factory=dict)
+    taken_out: np.ndarray | None = None
 
     def __post_init__(self):
         self.projections = np.ascontiguousarray(self.projections, dtype=np.float32)
@@ -71,10 +74,18 @@ class Scan:
     def views(self) -> int:
         return self.geometry.views
 
+    @property
+    def attenuation(self) -> np.ndarray:
+        """Line integrals (views, v, u) as they were measured, which is what noise follows from."""
+        return self.projections if self.taken_out is None else self.projections + self.taken_out
+
     def subset(self, views) -> Scan:
         """The scan with only the given views (an index, indices, slice or boolean mask)."""
-        projections = self.projections[views].reshape(-1, *self.geometry.detector_shape)
-        return Scan(projections, self.geometry[views], self.photons, self.mu_water, dict(self.provenance))
+        projections, taken_out = (
+            None if stack is None else stack[views].reshape(-1, *self.geometry.detector_shape)
+            for stack in (self.projections, self.taken_out)
+        )
+        return Scan(projections, self.geometry[views], self.photons, self.mu_water, dict(self.provenance), taken_out)
 
     def content_hash(self) -> str:
         """SHA-256 over projections and poses to a micrometre: the same data have the same hash, also after writing and reading."""

@@ -39,7 +39,7 @@ def measurement_weights(scan: Scan, grid: Grid) -> torch.Tensor | None:
 
 def photon_variance(scan: Scan) -> np.ndarray:
     """Variance of each line integral (views, v, u) by photons and readout, of a scan that knows its photons."""
-    counts = np.maximum(scan.photons * np.exp(-np.maximum(scan.projections, 0)), FEWEST)
+    counts = np.maximum(scan.photons * np.exp(-np.maximum(scan.attenuation, 0)), FEWEST)
     return 1 / counts + (float(scan.provenance.get("electronic_noise", 0.0)) / counts) ** 2
 
 

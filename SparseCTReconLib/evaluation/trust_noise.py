@@ -59,7 +59,7 @@ def expected(scan: Scan, computed: np.ndarray) -> Expected:
 def noise_variance(scan: Scan) -> tuple[np.ndarray, str]:
     """Variance of each line integral by photons and readout, float32 (views, v, u), and where it comes from."""
     if scan.photons is None:
-        counts = np.maximum(photons_of(scan.projections) * np.exp(-np.maximum(scan.projections, 0)), FEWEST)
+        counts = np.maximum(photons_of(scan.attenuation) * np.exp(-np.maximum(scan.attenuation, 0)), FEWEST)
         return (1 / counts).astype(np.float32), ESTIMATED
     return photon_variance(scan).astype(np.float32), KNOWN if "electronic_noise" in scan.provenance else WITHOUT_READOUT
 

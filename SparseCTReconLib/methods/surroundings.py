@@ -35,7 +35,7 @@ def without_surroundings(scan: Scan, domain: Domain) -> Scan:
     subsets = max(1, round(scan.views / VIEWS_PER_SUBSET))
     *_, (x, _) = islice(os_sart(A, y, subsets, slowed=SLOWED * is_truncated(scan)), PASSES)
     beyond = A(x.mul_(A.volume(1 - share_within(coarse, domain.grid)))).cpu().numpy()
-    return replace(scan, projections=scan.projections - beyond)
+    return replace(scan, projections=scan.projections - beyond, taken_out=beyond)
 
 
 def coarser(grid: Grid) -> Grid:

@@ -11,6 +11,7 @@ from small_scanners import irregular
 from small_scans import scan_of
 
 from SparseCTReconLib import Geometry, Grid, Scan, methods
+from SparseCTReconLib.classical.weights import photon_variance
 from SparseCTReconLib.methods.base import State
 from SparseCTReconLib.methods.cautions import cautions, conditions
 from SparseCTReconLib.methods.domain import Cut, domain, whole
@@ -126,6 +127,14 @@ def test_what_no_memory_holds_is_taken_out_of_the_projections():
 
     assert error(cramped) < 0.05 < 0.3 < error(whole(grid))
     assert without_surroundings(scan, whole(grid)) is scan
+
+
+def test_rays_weigh_by_the_photons_that_were_measured_and_not_by_what_is_left_of_them():
+    scan, grid = scan_of(BODY, linac(**WIDE), photons=1e3), cube(10, 5.0, (10.0, 5.0, 0.0))
+    inner = without_surroundings(scan, domain(scan, grid, lambda larger: False))
+    assert scan.projections.max() > inner.projections.max() + 1
+    for part in (slice(None), slice(3, None, 2)):
+        np.testing.assert_allclose(photon_variance(inner.subset(part)), photon_variance(scan.subset(part)), rtol=1e-3)
 
 
 def test_states_show_the_asked_voxels_and_keep_the_whole():
