@@ -46,6 +46,8 @@ class Measurements:
         lambda of total variation in mm^2; 0 leaves it out.
     base : array [z, y, x] or None
         Attenuation that the field is added to.
+    shadows : array (views, v, u), optional
+        Line integrals that show where there is air, if other than `projections`: those before anything was taken out of them.
     """
 
     projections: np.ndarray
@@ -54,6 +56,7 @@ class Measurements:
     photons: float | None
     tv_weight: float = 0.0
     base: np.ndarray | None = None
+    shadows: np.ndarray | None = None
 
 
 class RayTraining:
@@ -81,7 +84,8 @@ class RayTraining:
         _, nv, nu = measurements.projections.shape
         self.rows = max(1, round(rays / nu))
         self.sampler = ray_sampler(A.geometry, self.cube, spacing * min(A.grid.spacing_mm), field.device)
-        hull = silhouette_hull(A, measurements.projections, measurements.mu_water, measurements.photons)
+        shadows = measurements.projections if measurements.shadows is None else measurements.shadows
+        hull = silhouette_hull(A, shadows, measurements.mu_water, measurements.photons)
         self.occupancy = Occupancy(self.cube, hull, field.device)
         self.outside = torch.from_numpy(~hull)
         self.measured = torch.from_numpy(self._lacking(A, measurements)).to(field.device)

@@ -283,7 +283,8 @@ class Run:
         options, scan = self.options, self.scan
         A = projector(scan.geometry, self.grid, self.device)
         tv_weight = options.smoothness and options.smoothness * total_variation_weight(A)
-        measurements = Measurements(scan.projections, measurement_weights(scan, self.grid), scan.mu_water, scan.photons, tv_weight, base)
+        weights = measurement_weights(scan, self.grid)
+        measurements = Measurements(scan.projections, weights, scan.mu_water, scan.photons, tv_weight, base, scan.attenuation)
         return RayTraining(self.field, A, measurements, options.loss, options.rays, options.sample_spacing)
 
     def ten_steps(self, training: RayTraining) -> float:

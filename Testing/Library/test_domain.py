@@ -15,6 +15,7 @@ from SparseCTReconLib.classical.weights import photon_variance
 from SparseCTReconLib.methods.base import State
 from SparseCTReconLib.methods.cautions import cautions, conditions
 from SparseCTReconLib.methods.domain import Cut, domain, whole
+from SparseCTReconLib.methods.naf import Run
 from SparseCTReconLib.methods.reconstruct import PREFIX, Reconstruction, prepare, residual
 from SparseCTReconLib.methods.surroundings import coarser, share_within, without_surroundings
 
@@ -135,6 +136,14 @@ def test_rays_weigh_by_the_photons_that_were_measured_and_not_by_what_is_left_of
     assert scan.projections.max() > inner.projections.max() + 1
     for part in (slice(None), slice(3, None, 2)):
         np.testing.assert_allclose(photon_variance(inner.subset(part)), photon_variance(scan.subset(part)), rtol=1e-3)
+
+
+def test_a_field_does_not_take_for_air_what_lies_within_the_surroundings():
+    scan, grid = scan_of(BODY, linac(12, detector_shape=(64, 128), pixel_mm=(3.0, 3.0)), photons=1e3), cube(20, 2.0)
+    inner = without_surroundings(scan, domain(scan, grid, lambda larger: False))
+    naf = methods.get("naf")
+    run = Run(inner, grid, naf.Options(restoration="none", log2_table=12), "cpu")
+    assert not run.training(None).outside.any(), "the detail lies within the body, at its corners too"
 
 
 def test_states_show_the_asked_voxels_and_keep_the_whole():
