@@ -278,6 +278,13 @@ def test_a_scan_is_taken_for_what_it_shows(kind, preset):
     assert propose(scan_of(kind, preset)) == kind
 
 
+@pytest.mark.parametrize("views", [6, 8, 10, 16])
+@pytest.mark.parametrize("kind", ANATOMIES)
+def test_the_streaks_of_few_views_are_not_taken_for_bone_or_lung(kind, views):
+    scan = simulate(round_body(kind), views, arc_rad=np.pi, detector_shape=(40, 64), pixel_mm=(6.4, 6.4))
+    assert propose(scan) == kind
+
+
 def test_a_scan_of_nothing_gets_an_answer_too():
     geometry = Geometry.preset("linac", 3, detector_shape=(8, 8), pixel_mm=(50, 50))
     assert propose(Scan(np.zeros((3, 8, 8)), geometry)) in ANATOMIES
