@@ -47,9 +47,9 @@ def propose(scan: Scan) -> str:
     preset, and of 47 crops of limbs. It takes 61 of 63 for what they are; the other two are the chest and the knees in the field of
     view of the preset "dental", which is too narrow for them, and at the preset "lab", which sees 50 mm, it is right on two of four.
     With 6, 8, 10 and 16 views it is right on 64 of 76 scans of the four CTs: it has no answer for knees and abdomen in that narrow field,
-    and the head is a limb to it with 6 views over a full circle, or with 8 and a displaced detector. Of 12 limbs with 6 to 10 views it takes one for a head.
-    It was tried on nobody else, and whatever is of none of the four kinds gets the name of one all the same. A few tenths of a decibel
-    hang on it, see `mci`.
+    and the head is a limb to it with 6 views over a full circle, or with 8 and a displaced detector. Of 12 limbs with 6 to 10 views it
+    takes one for a head. It was tried on nobody else, and whatever is of none of the four kinds gets the name of one all the same. A few
+    tenths of a decibel hang on it, see `mci`.
     """
     thickness = float(np.percentile(scan.projections, 99.5)) / scan.mu_water
     lung, bone = composition(scan)
