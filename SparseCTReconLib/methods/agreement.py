@@ -116,7 +116,7 @@ class Agreement:
             self.state, self.done = state, self.done + 1
             yield state
         if self.wish.passes and not self.holds(self.state):
-            log.info("the network's volume explains the measurements better than what was to agree with them: it is the result")
+            log.info("the network's volume explains the measurements better than what was to agree with them: it stays")
 
     def holds(self, state: ADMMState) -> bool:
         """Whether a state explains the measurements better than the network's volume."""

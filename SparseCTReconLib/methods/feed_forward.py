@@ -4,6 +4,8 @@ ADMM-TV                       if the network betters a first volume
 looking at the views          a coarse volume, where the grid is large
 making the volume             of the network, slab by slab
 agreeing with the projections ADMM-TV from there, see `agreement`
+
+A network that betters a first volume is shown what agrees with the projections, betters that too, and so on, some rounds long.
 """
 
 from __future__ import annotations
@@ -44,9 +46,15 @@ VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 23}
 class FeedForwardOptions(MethodOptions):
     weights: str = option(weights.AUTO, "", "Pretrained: a name, a file of train, or auto for what the scan seems to show.")
     agreement: int = option(20, "passes", "Of ADMM-TV from the network's volume on; 0 leaves that as it is.", ge=0, le=1000)
+    rounds: int = option(3, "rounds", "Of network and agreement, where the network betters a volume that it is shown.", ge=1, le=100)
     smoothness: float = option(0.5, "", "Factor on the weight of total variation meanwhile.", gt=0, le=100)
     closeness: float = option(
-        1.0, "", "How firmly the volume is held to the network's meanwhile; 0 not at all, 1 where it is measured badly.", ge=0, le=1e6
+        1.0,
+        "",
+        "How firmly the volume is held to the network's meanwhile; 0 not at all, 1 where it is measured badly.",
+        ge=0,
+        le=1e6,
+        advanced=True,
     )
     edges: bool = option(True, "", "Total variation pulls less at the edges of the network's volume.", advanced=True)
 
@@ -127,31 +135,44 @@ class Run:
         self.warnings = tuple(filter(None, [said]))
         self.facts = {"weights": file.source}
         admm = ADMMTVOptions(**ADMMTV.presets["reweighted"])
-        self.turns = admm.turns(scan.views) if self.learned.betters else [0]
-        self.solver = Solver(scan, grid, admm) if self.learned.betters or options.agreement else None
+        betters = self.learned.betters
+        self.turns = admm.turns(scan.views) if betters else [0]
+        self.rounds = options.rounds if betters and options.agreement else 1
+        self.solver = Solver(scan, grid, admm) if betters or options.agreement else None
         if self.solver and device != "cpu":
             log.info("ADMM-TV runs on the cpu, the network on %s", device)
         self.neighbour = neighbour_weight(scan, grid)
         self.slabs = _slabs(grid, VOXELS_AT_ONCE[device])
-        self.steps = sum(self.turns) + self.learned.refinements + (len(self.slabs) > 1) + len(self.slabs) + options.agreement
+        self.looks = self.learned.refinements + (len(self.slabs) > 1) + len(self.slabs)
+        """Steps of a round until there is the network's volume."""
+        self.steps = sum(self.turns) + self.rounds * (self.looks + options.agreement)
 
     def states(self, resume=None) -> Iterator[State]:
         """Every state from the first, or from the one that `resume` was taken at."""
-        done = int(resume["step"]) if resume else 0
+        resume = resume or {}
+        done = int(resume.get("step", 0))
         require_more(done, self.steps)
-        before = None
-        if self.learned.betters:
-            if resume:
-                self.solver.resume(resume)
-            if "network" not in (resume or {}):
-                yield from self._approach(done)
-            before = self.solver.state
-        if "network" in (resume or {}):
+        if resume and self.learned.betters:
+            self.solver.resume(resume)
+        if self.learned.betters and "network" not in resume:
+            yield from self._approach(done)
+        for number in range(int(resume.get("round", 0)), self.rounds):
+            yield from self._round(number, resume)
+            resume = {}
+
+    def _round(self, number: int, resume) -> Iterator[State]:
+        """States of one round, from the volume where the solver stands."""
+        before = self.solver.state if self.learned.betters else None
+        if "network" in resume:
             volume = resume["network"]
         else:
-            volume = yield from self._network(before)
+            volume = yield from self._network(number, before)
         if self.options.agreement:
-            yield from self._agree(volume, before, resume)
+            yield from self._agree(number, volume, before, resume)
+
+    def _begin(self, number: int) -> int:
+        """The steps before a round."""
+        return sum(self.turns) + number * (self.looks + self.options.agreement)
 
     def _state(self, stage: str, step: int, volume, metrics, checkpoint, **more) -> State:
         """A state that the network has shaped."""
@@ -173,25 +194,26 @@ class Run:
     def _arrays(self, state, step: int) -> dict[str, np.ndarray]:
         return {**self.solver.arrays(state), "step": np.array(step)}
 
-    def _network(self, before) -> Iterator[State]:
-        """States of the network's volume, which is returned; its checkpoints are those of the first volume."""
-        learned, step = self.learned, sum(self.turns)
-        again = partial(self._arrays, before, step) if before else None
-        learned.look(self._means(before) if before else None)
+    def _network(self, number: int, before) -> Iterator[State]:
+        """States of the network's volume, which is returned; until it is whole its checkpoints are those of what the network is shown."""
+        learned, step, around = self.learned, self._begin(number), {"round": np.array(number)}
+        shown = self._means(before) if before else None
+        again = partial(_with, partial(self._arrays, before, step), **around) if before else None
+        learned.look(shown)
+        rough = partial(np.copy, shown) if number else self._coarse
         for loss in learned.refine():
             step += 1
-            yield self._state("refining what the network sees", step, self._coarse, {"loss": loss}, again)
+            yield self._state("refining what the network sees", step, rough, {"loss": loss}, again)
+        mu = np.empty(self.grid.shape, np.float32)
         if len(self.slabs) > 1:
             step += 1
-            mu = self._coarse()
+            mu = rough()
             yield self._state("looking at the views", step, partial(np.copy, mu), {}, again)
-        else:
-            mu = np.empty(self.grid.shape, np.float32)
         for first, last in self.slabs:
             step += 1
             mu[first:last] = learned.volume(_slab(self.grid, first, last))
-            whole = {"network": mu, "step": np.array(step)} | (self.solver.arrays(before) if before else {})
-            checkpoint = partial(dict, whole) if last == len(mu) else again
+            solved = partial(self._arrays, before, step) if before else partial(dict, step=np.array(step))
+            checkpoint = partial(_with, solved, network=mu, **around) if last == len(mu) else again
             yield self._state("making the volume", step, partial(np.copy, mu), {}, checkpoint)
         return mu
 
@@ -204,23 +226,26 @@ class Run:
         coarse = torch.from_numpy(self.learned.volume(Grid(size, tuple(spacing), tuple(origin), self.grid.direction)))
         return functional.interpolate(coarse[None, None], self.grid.shape, mode="trilinear")[0, 0].numpy()
 
-    def _agree(self, volume: np.ndarray, before, resume) -> Iterator[State]:
+    def _agree(self, number: int, volume: np.ndarray, before, resume) -> Iterator[State]:
+        """States of the agreement, from whose end the solver goes on."""
         options = self.options
         wish = Wish(options.agreement, options.smoothness, options.closeness, options.edges)
-        agreement, first = Agreement(self.solver, self.neighbour, wish, volume, before), self.steps - options.agreement
-        if resume and "agreed" in resume:
+        agreement, first = Agreement(self.solver, self.neighbour, wish, volume, before), self._begin(number) + self.looks
+        if "agreed" in resume:
             agreement.resume(resume)
         scale = float(self.solver.y.norm()) or 1.0
         for state in agreement.states():
             step = first + agreement.done
-            arrays = partial(_with_step, agreement, state, step)
+            arrays = partial(_with, partial(agreement.arrays, state), step=np.array(step), round=np.array(number))
             metrics = {"residual": min(state.residual, agreement.limit) / scale}
             shown = partial(agreement.volume, state)
             yield self._state("agreeing with the projections", step, shown, metrics, arrays, agreement=agreement.fact(state))
+        self.solver.state = agreement.state
 
 
-def _with_step(agreement: Agreement, state, step: int) -> dict[str, np.ndarray]:
-    return {**agreement.arrays(state), "step": np.array(step)}
+def _with(arrays, **more) -> dict[str, np.ndarray]:
+    """What `arrays` gives, and more."""
+    return {**arrays(), **more}
 
 
 def _slabs(grid: Grid, voxels: int) -> list[tuple[int, int]]:

@@ -191,7 +191,7 @@ def bettered(name, path, first):
 @pytest.mark.parametrize("name", BOTH)
 def test_a_network_that_betters_a_first_volume_is_shown_admm_tvs(tmp_path, name):
     path = small_weights.bettering(tmp_path, name)
-    found = states(name, weights=str(path), agreement=3)
+    found = states(name, weights=str(path), agreement=3, rounds=1)
     first = first_volume(scan(), GRID)
     passes = len(found) - 4
     np.testing.assert_array_equal(found[passes - 1].volume(), first)
@@ -203,13 +203,29 @@ def test_a_network_that_betters_a_first_volume_is_shown_admm_tvs(tmp_path, name)
 
 @pytest.mark.parametrize("name", BOTH)
 def test_it_goes_on_exactly_where_the_network_betters_a_first_volume(tmp_path, name):
-    path = str(small_weights.bettering(tmp_path, name))
-    kept = [taken(state) for state in running(name, weights=path, agreement=3)]
-    total, expected = len(kept), states(name, weights=path, agreement=3)[-1].volume()
-    for back in (1, 3, 4, 20):
-        resumed = states(name, weights=path, agreement=3, resume=kept[total - 1 - back])
+    options = {"weights": str(small_weights.bettering(tmp_path, name)), "agreement": 3, "rounds": 2}
+    kept = [taken(state) for state in running(name, **options)]
+    total, expected = len(kept), states(name, **options)[-1].volume()
+    for back in (1, 3, 4, 5, 7, 8, 20):
+        resumed = states(name, **options, resume=kept[total - 1 - back])
         assert [state.step for state in resumed] == list(range(total - back + 1, total + 1)), back
         np.testing.assert_allclose(resumed[-1].volume(), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_later_round_betters_what_agrees_with_the_projections(tmp_path, name):
+    path = small_weights.bettering(tmp_path, name)
+    once, twice = (states(name, weights=str(path), agreement=3, rounds=rounds) for rounds in (1, 2))
+    assert [state.stage for state in twice[len(once) :]] == ["making the volume"] + 3 * ["agreeing with the projections"]
+    assert twice[-1].step == twice[-1].steps == len(twice) and once[-1].facts["agreement"].startswith("kept")
+    np.testing.assert_allclose(twice[len(once) - 1].volume(), once[-1].volume(), atol=1e-7)
+    np.testing.assert_allclose(twice[len(once)].volume(), bettered(name, path, once[-1].volume()), atol=1e-6)
+
+
+def test_rounds_are_one_where_there_is_nothing_to_better_or_to_agree_with(tmp_path):
+    assert len(states("deepsparse", agreement=3, rounds=5)) == len(states("deepsparse", agreement=3, rounds=1))
+    path = str(small_weights.bettering(tmp_path, "deepsparse"))
+    assert len(states("deepsparse", weights=path, agreement=0, rounds=5)) == len(states("deepsparse", weights=path, agreement=0, rounds=1))
 
 
 def test_refined_features_explain_the_projections_better_and_leave_the_weights_alone(shelf):
