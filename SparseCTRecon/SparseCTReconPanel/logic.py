@@ -14,9 +14,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from SparseCTReconLib.jobs.client import JobState
 
-from . import dependencies, scene
+from . import dependencies, field_of_view, scene
 from .compare_logic import CompareLogic
 from .corrections_logic import CorrectionsLogic
+from .field_of_view_logic import FieldOfViewLogic
 from .job import QProcessTransport
 from .parameters import SparseCTReconParameterNode
 from .previous import Settings
@@ -30,7 +31,7 @@ from .target import gridOfResult
 from .trust_logic import TrustLogic
 
 
-class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, CorrectionsLogic):
+class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, CorrectionsLogic, FieldOfViewLogic):
     """Sparse-view cone-beam CT reconstruction in a background process.
 
     Example::
@@ -45,6 +46,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, 
         self.scanFolders = ScanFolders()
         self.queue = RunQueue()
         self.queue.onIdle = self.scanFolders.discardUnused
+        self.followScene()
 
     def getParameterNode(self):
         return SparseCTReconParameterNode(super().getParameterNode())
@@ -123,11 +125,12 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, 
         saveScan(scanVolume, folder)
 
     def stopAll(self, message):
-        """Stop every run of this logic, put the scene back, and delete the folders of its scans."""
+        """Stop every run of this logic, put the scene back, delete the folders of its scans, and follow the scene no longer."""
         self.stopComparison(message)
         self.stopExamination(message)
         self.queue.stopAll(message)
         self.scanFolders.discard()
+        self.leaveScene()
 
     def _check(self, request, inputVolume, scanVolume=None):
         valid, reason = request.isValid(inputVolume, scanVolume)
@@ -171,7 +174,8 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, 
 
         def jobs():
             path, before = scan()
-            return [*before, (_("Reconstructing"), request.reconstructJob(path, "../volume.nrrd", grid))]
+            job = request.reconstructJob(path, "../volume.nrrd", grid) | {"field_of_view": f"../{field_of_view.FILE}"}
+            return [*before, (_("Reconstructing"), job)]
 
         return Run(
             folder,

@@ -27,6 +27,7 @@ class SparseCTReconParameterNode:
     voxelSize, device, budget - The reconstruction; voxel size in mm, budget in seconds, 0 = the default.
     outputVolume - The volume that will hold the result; none = a new one.
     keepSnapshots - Whether the previews stay in the scene as a sequence.
+    showFieldOfView - Whether what enough views see is outlined in the chosen result.
     compareReference - What results are compared with.
     segmenterQuality, organNames - TotalSegmentator's; names separated by commas, none = all organs.
     """
@@ -54,6 +55,7 @@ class SparseCTReconParameterNode:
     budget: Annotated[float, WithinRange(0, 86400)] = 0.0
     outputVolume: vtkMRMLScalarVolumeNode
     keepSnapshots: bool = False
+    showFieldOfView: bool = True
     compareReference: vtkMRMLScalarVolumeNode
     segmenterQuality: Annotated[str, Choice(list(QUALITIES))] = "fast"
     organNames: str = ""

@@ -3,7 +3,7 @@
 import slicer
 from slicer.i18n import tr as _
 
-from . import curves, previous
+from . import curves, field_of_view, previous
 from .candidates import candidates, isResult
 from .snapshots import browserOf, showSnapshot, stepOf
 
@@ -23,6 +23,7 @@ class ResultBrowser:
         self._charts = {}  # name of a figure: ID of its chart
         self._layoutBefore = None
         self._browserID = None
+        self._marked = None
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", previous.METHOD)
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self.update())
         ui.useSettingsButton.connect("clicked(bool)", lambda checked=False: self.onUseSettings())
@@ -41,6 +42,7 @@ class ResultBrowser:
             # The volume has become a result just now: the selector looks at attributes only when a node is added.
             self.ui.resultSelector.sortFilterProxyModel().invalidate()
             self.ui.resultSelector.setCurrentNode(run.outputNode)
+            self._marked = None
         self.update()
 
     def follow(self):
@@ -75,6 +77,18 @@ class ResultBrowser:
         if browser:
             self._listSnapshots(browser)
         self._listCharts(node)
+        self._markFieldOfView(node)
+
+    def _markFieldOfView(self, node):
+        """Outline what enough views see of the result `node`, if that is wanted; what was done by other means since then stays."""
+        marked, box = field_of_view.fieldOfViewOf(node), self.ui.fieldOfViewCheckBox
+        box.setVisible(marked is not None)
+        if marked:
+            box.text = _("Outline the field of view, {percent:.0f} % of the voxels").format(percent=100 * field_of_view.seenPart(marked))
+        wanted = node and self.panel.parameterNode and (node.GetID(), marked and marked.GetID(), self.panel.parameterNode.showFieldOfView)
+        if wanted and wanted != self._marked:
+            self._marked = wanted
+            field_of_view.show(node, wanted[-1])
 
     def _listSnapshots(self, browser):
         """Let the slider step through a browser's snapshots; of one that it did not show before it shows the end, the result."""

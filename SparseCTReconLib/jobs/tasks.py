@@ -90,8 +90,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
     volume = job.volume(state, seconds, spec.unit)
     watch.check()
     write_whole(volume, spec.output)
-    if spec.field_of_view:
-        write_field_of_view(job, spec.field_of_view)
+    seen = {"fov_fraction": write_field_of_view(job, spec.field_of_view)} if spec.field_of_view else {}
     checkpoint.remove(folder)
     facts = {
         "method": job.method.name,
@@ -106,7 +105,7 @@ def reconstruct(spec: ReconstructJob, folder: Path, resume: bool, say: EventWrit
         "warnings": [*job.warnings, *state.warnings, *filter(None, [state.note])],
         "reprojection_residual": float(volume.attributes[PREFIX + "reprojection_residual"]),
     }
-    _finish(spec.output, spec.summary, facts | _cost(seconds), say)
+    _finish(spec.output, spec.summary, facts | seen | _cost(seconds), say)
 
 
 def _grid(spec: ReconstructJob, geometry: Geometry) -> Grid | None:

@@ -31,10 +31,11 @@ def write_whole(volume: Volume, path) -> None:
         raise InputError(str(error).replace(str(temporary_folder(path)), str(Path(path).parent)), error.code) from error
 
 
-def write_field_of_view(job: Reconstruction, path) -> None:
-    """Write how well the views see each voxel as a label map, whole or not at all."""
-    from ..operators.field_of_view import LABELS
+def write_field_of_view(job: Reconstruction, path) -> float:
+    """Write how well the views see each voxel as a label map, whole or not at all; return the part that enough views see."""
+    from ..operators.field_of_view import ENOUGH, LABELS
 
     attributes = {PREFIX + "labels": json.dumps(LABELS), PREFIX + "scan_sha256": job.scan_hash}
     with written_beside(path) as beside:
         ct.write_labels(job.field_of_view, job.grid, beside, attributes)
+    return round(float((job.field_of_view >= ENOUGH).mean()), 6)

@@ -74,7 +74,7 @@ def test_it_is_written_as_a_label_map_on_the_grid(tmp_path):
     scan, grid = tiny_scan()
     job = prepare(scan, "fdk", grid)
     for name in ("seen.nrrd", "seen.nii.gz"):
-        write_field_of_view(job, tmp_path / name)
+        assert write_field_of_view(job, tmp_path / name) == pytest.approx((job.field_of_view >= ENOUGH).mean(), abs=1e-6)
         labels = read_labels(tmp_path / name)
         np.testing.assert_array_equal(labels.array, job.field_of_view)
         assert labels.grid.matches(grid)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from SparseCTReconLib import formats
+from SparseCTReconLib.formats.ct import write_labels
 from SparseCTReconLib.geometry import PRESETS, Geometry
 from SparseCTReconLib.grid import Grid, Volume
 from SparseCTReconLib.jobs.events import encode
@@ -38,6 +39,8 @@ class Script:
         What it warns of, if anything.
     code : str
         Of the error with which it ends.
+    seen : callable
+        From a shape (z, y, x) to how well the views see each voxel, 0 to 2.
     beside : tuple of str
         Names of volumes that it shows beside its own, all -1 at first and less by 1 each time, the last one with the result.
     """
@@ -49,6 +52,7 @@ class Script:
     warning: str = ""
     code: str = "memory"
     beside: tuple[str, ...] = ()
+    seen: Callable = lambda shape: np.full(shape, 2, np.uint8)
     killed: bool = False
 
 
@@ -160,7 +164,15 @@ class ActingWorker:
             formats.write_volume(Volume(self._script.voxels(grid.shape, 1.0), grid, attributes), spec.output)
             last = self._show_beside(spec, grid, self._script.previews + 1)
             self._exit_code = 0
-            yield last + encode("done", path=spec.output, summary={"step": self._script.previews + 1})
+            summary = {"step": self._script.previews + 1} | self._mark(spec, grid)
+            yield last + encode("done", path=spec.output, summary=summary)
+
+    def _mark(self, spec, grid) -> dict:
+        if not spec.field_of_view:
+            return {}
+        seen = self._script.seen(grid.shape)
+        write_labels(seen, grid, spec.field_of_view, {})
+        return {"fov_fraction": float((seen >= 1).mean())}
 
 
 def new_worker(script: Script) -> Callable[[], ActingWorker]:
