@@ -23,7 +23,7 @@ from .trust_balls import region_of
 from .trust_contradiction import ITERATIONS, PRIOR_HU, contradiction, prior_weight, refitted, spots, weighted
 from .trust_determined import DRAWS, Resolution, share_of_variance
 from .trust_determined import ITERATIONS as RESOLUTION_ITERATIONS
-from .trust_noise import ESTIMATED, SHADOW
+from .trust_noise import ESTIMATED
 from .trust_reruns import HeldBack, predicted
 from .trust_residual import Residual, residual_of
 from .trust_spread import Spread
@@ -144,7 +144,7 @@ def examine(
 def even(residual: Residual) -> Weighted:
     """A with the same weight for all rays, as if each had the noise and allowance of the middle one: CGLS gets in 20 iterations as far as
     in 80 with their own weights."""
-    met = residual.measured > SHADOW
+    met = residual.met
     variance = float(np.median(residual.expected.variance[met] if met.any() else residual.expected.variance))
     return weighted(residual.A, np.full(residual.left.shape, variance, np.float32))
 
@@ -198,6 +198,11 @@ def counted_voxels(volume: Volume, geometry: Geometry) -> np.ndarray:
 def _warnings(residual: Residual, geometry: Geometry, volume: Volume) -> list[str]:
     """What weakens all that was found, one sentence each."""
     said = coverage_warnings(geometry, volume.grid)
+    if residual.beyond.share:
+        said.append(
+            f"{100 * residual.beyond.share:.0f} % of the rays' way through the object lies beyond the volume: what is there was estimated "
+            "from the scan, coarsely, so that less stands out than in a volume that holds the whole object"
+        )
     if residual.relative > MUCH_LEFT:
         said.append(
             f"the volume leaves {100 * residual.relative:.0f} % of the measurements unexplained, so that little can stand out: it is far "
@@ -210,7 +215,7 @@ def _warnings(residual: Residual, geometry: Geometry, volume: Volume) -> list[st
 
 def _said_of(scan: Scan, residual: Residual) -> dict:
     """What of the scan the figures rest on."""
-    met = residual.measured > SHADOW
+    met = residual.met
     allowed = float(residual.expected.allowance[met].mean() / residual.expected.variance[met].mean()) if met.any() else 0.0
     return {
         "views": scan.views,
@@ -218,6 +223,7 @@ def _said_of(scan: Scan, residual: Residual) -> dict:
         "photons": scan.photons,
         "allowance_percent": _percent(allowed),
         "sharpened": residual.sharpened,
+        "beyond_percent": _percent(residual.beyond.share),
     }
 
 

@@ -95,8 +95,9 @@ def held_back(
     """
     maker = Maker.of(volume)
     for number, left_out in enumerate(list(groups_of(scan.views, groups))):
-        made = maker.make(scan.subset(~left_out), volume, lambda state, number=number: told(number, state), device)
-        yield HeldBack(made, left_out, residual_of(made, scan.subset(left_out)))
+        others = scan.subset(~left_out)
+        made = maker.make(others, volume, lambda state, number=number: told(number, state), device)
+        yield HeldBack(made, left_out, residual_of(made, scan.subset(left_out), known_from=others))
 
 
 def predicted(found: list[HeldBack], residual: Residual) -> dict:

@@ -20,6 +20,7 @@ from ..operators.averaging import voxel_means
 from ..scan import Scan
 from ..units import hu_to_mu
 from .compare import check_finite
+from .trust_beyond import Beyond, beyond
 from .trust_noise import SHADOW, Expected, expected
 
 BEYOND = 3.0
@@ -44,20 +45,26 @@ class Residual:
     A : Projector
     measured, left : ndarray (views, v, u)
         Line integrals, and how far they lie above the computed ones.
+    met : ndarray of bool (views, v, u)
+        Rays that met the object and pass through the volume.
     expected : Expected
         Variances of what is left.
     samples : ndarray (z, y, x)
         The volume in 1/mm as the projector takes it.
     sharpened : float
         Weight of a voxel's neighbours whose averaging was undone.
+    beyond : Beyond
+        What lies beyond the volume, which was added to its projections.
     """
 
     A: Projector
     measured: np.ndarray
     left: np.ndarray
+    met: np.ndarray
     expected: Expected
     samples: np.ndarray
     sharpened: float
+    beyond: Beyond
 
     @cached_property
     def z(self) -> np.ndarray:
@@ -73,7 +80,7 @@ class Residual:
     def figures(self, views=slice(None)) -> dict:
         """Over the rays of some views that met the object: noise_ratio, the root mean square over what noise alone allows; allowed_ratio,
         over noise and allowance; beyond_percent, pixels more than three standard deviations off, 0.27 % by chance. None without rays."""
-        met = self.measured[views] > SHADOW
+        met = self.met[views]
         if not met.any():
             return {"noise_ratio": None, "allowed_ratio": None, "beyond_percent": None}
         z = self.z[views][met]
@@ -88,8 +95,8 @@ class Residual:
         return [self.figures(view) for view in range(len(self.measured))]
 
 
-def residual_of(volume: Volume, scan: Scan, device: str = "cpu") -> Residual:
-    """What `volume`, in HU or 1/mm, leaves of `scan`.
+def residual_of(volume: Volume, scan: Scan, device: str = "cpu", known_from: Scan | None = None) -> Residual:
+    """What `volume`, in HU or 1/mm, leaves of `scan`, of which `known_from` has other views where they may not show what lies beyond.
 
     Raises
     ------
@@ -97,9 +104,15 @@ def residual_of(volume: Volume, scan: Scan, device: str = "cpu") -> Residual:
         Where the two belong to different places or objects, or the volume is no CT.
     """
     mu = checked_mu(volume, scan)
-    A = projector(scan.geometry, volume.grid, device)
-    sharpened = best_sharpening(mu, scan, volume, device)
-    found = _left(A, samples_of(mu, sharpened), scan, sharpened)
+    around = beyond(mu, volume.grid, known_from or scan, device)
+    inner = around.taken_out_of(scan, device)
+    sharpened = best_sharpening(mu, inner, volume, device)
+    A, samples = projector(scan.geometry, volume.grid, device), samples_of(mu, sharpened)
+    computed = project(A, samples)
+    met = scan.projections > SHADOW
+    if inner.taken_out is not None:
+        met &= project(A, np.ones_like(samples)) > 0
+    found = Residual(A, scan.projections, inner.projections - computed, met, expected(inner, computed), samples, sharpened, around)
     if found.relative > MOST_LEFT:
         raise InputError(
             f"the volume about LPS {triple(volume.grid.centre_mm)} mm leaves {100 * found.relative:.0f} % of the measurements unexplained "
@@ -157,11 +170,6 @@ def project(A: Projector, mu: np.ndarray) -> np.ndarray:
     """Line integrals (views, v, u) of `mu` in 1/mm, [z, y, x]."""
     with torch.no_grad():
         return A(A.volume(mu)).cpu().numpy()
-
-
-def _left(A: Projector, samples: np.ndarray, scan: Scan, sharpened: float) -> Residual:
-    computed = project(A, samples)
-    return Residual(A, scan.projections, scan.projections - computed, expected(scan, computed), samples, sharpened)
 
 
 def _root_mean_square(values: np.ndarray) -> float:
