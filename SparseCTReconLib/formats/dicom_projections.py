@@ -175,7 +175,14 @@ def _angles(dataset, of, which: str, frames: int, path: Path) -> np.ndarray:
         raise InputError(
             f"{path}: {keyword}Increment has {len(steps)} values for {frames} frames: give one value, or one for each frame", "view-count"
         )
-    return angles + (steps if len(steps) == frames else steps * np.arange(frames))
+    if len(steps) == 1:
+        return angles + steps * np.arange(frames)
+    if frames > 1 and steps[0] != 0 and steps[0] == angles[0]:
+        log.warning(
+            "%s: the offsets of the frames from %s begin with %g, the angle itself: they are taken for angles", path, keyword, steps[0]
+        )
+        return steps
+    return angles + steps
 
 
 def _check_turns(poses: dict[str, np.ndarray], path: Path) -> None:

@@ -73,6 +73,14 @@ def test_one_increment_is_the_step_from_frame_to_frame(tmp_path):
     np.testing.assert_allclose(np.degrees(scan.geometry.gantry_angles_rad), 80 + 7.5 * np.arange(6), atol=1e-9)
 
 
+def test_offsets_that_begin_with_the_first_angle_are_angles_which_is_said(tmp_path):
+    scan = read(tmp_path, dicom.run(IMAGES, STEPS - 100))
+    np.testing.assert_allclose(np.degrees(scan.geometry.gantry_angles_rad), (180 - 100 + STEPS) % 360, atol=1e-9)
+    assert "they are taken for angles" in scan.provenance["warnings"][0]
+    absolute = read(tmp_path, dicom.run(IMAGES, STEPS - 100, t00181510=("DS", [0])))
+    np.testing.assert_allclose(absolute.geometry.source, scan.geometry.source)
+
+
 def test_an_enhanced_run_has_angles_with_each_frame(tmp_path):
     angles = [(-90.0 + 20 * k, 3.0 * k) for k in range(6)]
     scan = read(tmp_path, dicom.enhanced(IMAGES, angles))
