@@ -1,8 +1,8 @@
 """How far a scan is from those that a network has learnt from: what a card keeps of these, and what is said of a scan beyond them.
 
-A training writes `of(network, scans)` into its card as "range", with some dozens of scans as it has drawn them:
+A training writes `of(network, scans, orbits)` into its card as "range", with some dozens of scans as it has drawn them:
 
-    numbers             of each of `NUMBERS` the least and the most
+    numbers             of each of `NUMBERS` the least and the most; orbits are drawn in hundreds, or the rarest would be left out
     line_integrals      of quantiles of the line integrals, and of the detector's edges: means, spreads, and the farthest scan's distance
     features            the same of the mean and the spread of each channel that the network's encoder makes of the views
 
@@ -61,6 +61,9 @@ NUMBERS = {
     "tilt_deg": Number("a source off the axial plane", "degrees", 0.0, 3.0),
 }
 
+SIZES = ("field_mm", "columns")
+"""Of the numbers, those that follow from the bodies."""
+
 
 def numbers(geometry: Geometry) -> dict[str, float]:
     """The numbers of `NUMBERS`."""
@@ -107,7 +110,7 @@ def features(network: DiCE | XGRM, scan: Scan) -> np.ndarray:
     return np.concatenate([each.float().cpu().numpy() for each in (maps.mean(dim=(0, 2, 3)), maps.std(dim=(0, 2, 3)))])
 
 
-def of(network: DiCE | XGRM | None, scans: Iterable[Scan]) -> dict:
+def of(network: DiCE | XGRM | None, scans: Iterable[Scan], orbits: Iterable[Geometry] = ()) -> dict:
     """What a card keeps of scans, as JSON values.
 
     Parameters
@@ -116,6 +119,8 @@ def of(network: DiCE | XGRM | None, scans: Iterable[Scan]) -> dict:
         That has learnt from them; without one there is nothing of features.
     scans : iterable of Scan
         With the views that a network is shown, not those that are there for training alone. Some dozens; they are gone through once.
+    orbits : iterable of Geometry, optional
+        More that are drawn likewise, of which everything but the size of the field and of the detector counts.
 
     Raises
     ------
@@ -130,10 +135,13 @@ def of(network: DiCE | XGRM | None, scans: Iterable[Scan]) -> dict:
             seen.append(features(network, scan))
     if len(rows) < FEWEST_SCANS:
         raise InputError(f"{len(rows)} scans are too few to say what range they have: give {FEWEST_SCANS} or more", "no-data")
-    low, high = np.min(rows, axis=0), np.max(rows, axis=0)
+    ranges = {name: (min(values), max(values)) for name, values in zip(NUMBERS, zip(*rows))}
+    for geometry in orbits:
+        more = {name: value for name, value in numbers(geometry).items() if name not in SIZES}
+        ranges |= {name: (min(ranges[name][0], value), max(ranges[name][1], value)) for name, value in more.items()}
     made = {
         "scans": len(rows),
-        "numbers": {name: [_short(a), _short(b)] for name, a, b in zip(NUMBERS, low, high)},
+        "numbers": {name: [_short(low), _short(high)] for name, (low, high) in ranges.items()},
         "line_integrals": _cloud(integrals),
     }
     return made | ({"features": _cloud(seen)} if seen else {})

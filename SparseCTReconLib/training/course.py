@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError
+from ..geometry import Geometry
 from ..grid import Grid
 from ..methods.admm_tv import first_volume
 from ..networks import dice, dice_weights, scan_range, xgrm, xgrm_weights
@@ -31,7 +32,10 @@ from .kept_examples import KeptExamples
 from .learning import Learning
 from .plan import DiCEPlan, FinetunePlan, Plan, XGRMPlan
 
-SCANS_OF_A_RANGE = 32
+SCANS_OF_A_RANGE, ORBITS_OF_A_RANGE = 32, 500
+
+ANY_BODY = 64, 256.0
+"""Voxels and millimetres along its edge, where neither matters."""
 
 KEPT = 1000
 """Examples with first volumes that are made and learnt from again and again, if not told otherwise."""
@@ -88,6 +92,15 @@ class Course:
 
     def views(self) -> tuple[int, int]:
         """The fewest that the network is to be used with, and the most."""
+        raise NotImplementedError
+
+    def orbits(self) -> Iterator[Geometry]:
+        """Views as they are drawn for the last part, those that stand for a user's, of a field and a detector of any size."""
+        for number in range(ORBITS_OF_A_RANGE):
+            yield self.orbit(np.random.default_rng((self.plan.seed, 5, number)))
+
+    def orbit(self, rng: np.random.Generator) -> Geometry:
+        """One of them."""
         raise NotImplementedError
 
     def reconstruct(self, network, scan: Scan, grid: Grid) -> np.ndarray:
@@ -148,7 +161,7 @@ class Course:
             "date": datetime.now(UTC).date().isoformat(),
             "data": {"cts": names, "made_up_limbs": self.plan.data.made_up_limbs, "recipe": self.plan.data.recipe},
             "scans": self.plan.scans.model_dump(mode="json"),
-            "range": scan_range.of(network, seen),
+            "range": scan_range.of(network, seen, self.orbits()),
         }
 
 
@@ -171,6 +184,11 @@ class DiCECourse(Course):
 
     def views(self) -> tuple[int, int]:
         return self.stage(self.parts[-1]).few
+
+    def orbit(self, rng: np.random.Generator) -> Geometry:
+        of = self.plan.scans.of
+        views, few = self.stage(self.parts[-1]).views(of, rng)
+        return self.drawn(views=(of, of)).geometry(*ANY_BODY, rng)[views[:few]]
 
     def settings(self, part: str) -> dice_training.Settings:
         steps = getattr(self.plan, part) if isinstance(self.plan, FinetunePlan) else self.plan.training
@@ -205,6 +223,9 @@ class XGRMCourse(Course):
 
     def views(self) -> tuple[int, int]:
         return self.plan.scans.views
+
+    def orbit(self, rng: np.random.Generator) -> Geometry:
+        return self.drawn().geometry(*ANY_BODY, rng)
 
     def settings(self, part: str) -> xgrm_training.Settings:
         return xgrm_training.Settings(**self.plan.training.model_dump())

@@ -12,6 +12,7 @@ from train_cases import EXAMPLES, configuration, folder_of_cts
 
 from SparseCTReconLib import weight_files
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.networks import dice, dice_weights, scan_range, xgrm_weights
 from SparseCTReconLib.networks.xgrm_result import Reconstruction
 from SparseCTReconLib.training import course, held_out, kept_examples, learning, steps
@@ -65,6 +66,16 @@ def test_a_folder_of_cts_becomes_weights_with_a_card_that_says_where_they_come_f
     assert not (tmp_path / "mine.training").exists()
     found = Found(tmp_path / "mine.safetensors", file.form, card)
     assert found.called("mine", Kind("x", FORMS[name], METHODS[name]))
+
+
+@pytest.mark.parametrize("name, changes", [("dice", ["stage.few=[3, 30]", "stage.dense=30"]), ("xgrm", ["scans.views=[3, 30]"])])
+def test_a_card_has_the_whole_range_of_views_and_orbits_though_few_scans_are_looked_at(name, changes, cts, tmp_path):
+    assert train(name, cts, tmp_path, "--set", *changes, "training.steps=1", "scans.of=36", "scans.half=0.9") == 0
+    card = weight_files.read(tmp_path / "mine.safetensors", FORMS[name], "").card
+    assert card["range"]["scans"] == 8 and card["range"]["numbers"]["views"] == [3, 30]
+    numbers = scan_range.numbers(Geometry.circular(3, arc_rad=2 * np.pi))
+    beyond = scan_range._beyond(card["range"]["numbers"], {**numbers, "columns": 16.0, "field_mm": 200.0})
+    assert not [said for said in beyond if "views" in said or "orbit" in said]
 
 
 def test_what_is_trained_reconstructs_a_scan(cts, tmp_path):
