@@ -6,8 +6,10 @@ is mirrored or turned with it. So an example serves sixteen times.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -54,8 +56,10 @@ class KeptExamples:
         path = self.folder / f"{number:06d}.npz"
         if not path.exists():
             made = self.examples[number]
-            with written_beside(path) as beside:
+            own = self.folder / f"{uuid4().hex}.npz"  # other processes may be making the same one
+            with written_beside(own) as beside:
                 write(with_first(made) if self.firsts else made, beside)
+            os.replace(own, path)
         return read(path)
 
 

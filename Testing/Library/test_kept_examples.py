@@ -1,5 +1,8 @@
 """Examples that are kept on disk: what is read is what was made, and from every side it is a scan of what it says."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 from small_dice import orbit
@@ -8,6 +11,7 @@ from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.operators import projector
 from SparseCTReconLib.scan import Scan
+from SparseCTReconLib.training import kept_examples
 from SparseCTReconLib.training.data import Example
 from SparseCTReconLib.training.dice_examples import HybridExample
 from SparseCTReconLib.training.kept_examples import KeptExamples, from_another_side, read, with_first, write
@@ -38,6 +42,22 @@ def test_what_is_read_is_what_was_written(tmp_path):
     write(Example(made.scan, GRID, made.truth), tmp_path / "plain.npz")
     plain = read(tmp_path / "plain.npz")
     assert type(plain) is Example and plain.first is None
+
+
+def test_two_that_make_the_same_example_at_the_same_time_do_not_disturb_each_other(tmp_path, monkeypatch):
+    together = Barrier(2, timeout=20)
+
+    def written(*what):
+        together.wait()
+        write(*what)
+        together.wait()
+
+    monkeypatch.setattr(kept_examples, "write", written)
+    kept = KeptExamples([example()], tmp_path, 1, firsts=False)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(kept.kept, [0, 0]))
+    assert all(np.array_equal(each.truth, example().truth) for each in found)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.npz"]
 
 
 @pytest.mark.parametrize("seed", range(12))
