@@ -1,12 +1,13 @@
 """What a training of DeepSparse's or X-GRM's network goes through, from a plan to weights with their card.
 
 dice          one of the stages of `dice_examples`
-finetune      adapt, to CTs;  adjust, to few views:  the second goes on from what the first has written
+finetune      adapt, to CTs;  adjust, to few views, unless it betters a first volume:  the second goes on from what the first has written
 xgrm          one stage
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +33,11 @@ from .kept_examples import KeptExamples
 from .learning import Learning
 from .plan import DiCEPlan, FinetunePlan, Plan, XGRMPlan
 
+log = logging.getLogger(__name__)
+
 SCANS_OF_A_RANGE, ORBITS_OF_A_RANGE = 32, 500
+
+ADJUST = "adjust"
 
 ANY_BODY = 64, 256.0
 """Voxels and millimetres along its edge, where neither matters."""
@@ -171,12 +176,33 @@ class DiCECourse(Course):
     method, form, load = "deepsparse", dice_weights.FORMAT, staticmethod(dice_weights.load)
 
     def stages(self) -> list[str]:
-        return ["adapt", "adjust"] if isinstance(self.plan, FinetunePlan) else [self.plan.stage.name]
+        return ["adapt", ADJUST] if isinstance(self.plan, FinetunePlan) else [self.plan.stage.name]
 
     def begun(self):
         if isinstance(self.plan, FinetunePlan):
             raise InputError("nothing to finetune: give pretrained weights with --start or as network.start", "no-weights")
         return dice.begin(SIZES[self.plan.network.size], self.plan.seed)
+
+    def network(self):
+        """As any course; what betters a first volume has no adjusting, since it sees few views alone.
+
+        Raises
+        ------
+        InputError
+            Where nothing else was asked for.
+        """
+        network = super().network()
+        if not self.betters(network) or ADJUST not in self.parts:
+            return network
+        self.parts = [part for part in self.parts if part != ADJUST]
+        if not self.parts:
+            raise InputError(
+                "stage.name=adjust: this network betters a first volume and sees few views alone, so that there is nothing to adjust: give "
+                "stage.name=adapt",
+                "bad-option",
+            )
+        log.warning("these weights better a first volume and see few views alone: they are adapted, and there is nothing to adjust")
+        return network
 
     def stage(self, part: str) -> Stage:
         told = self.plan.views if isinstance(self.plan, FinetunePlan) else self.plan.stage

@@ -2,12 +2,14 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import small_weights
 import torch
 from cli_cases import refused, run
+from small_dice import SMALL
 from train_cases import EXAMPLES, configuration, folder_of_cts
 
 from SparseCTReconLib import weight_files
@@ -105,6 +107,15 @@ def test_finetuning_adapts_first_and_then_adjusts_with_encoder_and_codebooks_as_
     assert kept and all(np.allclose(file.arrays[name], tensor, atol=1e-3) for name, tensor in kept.items())
     changed = [name for name in began["adapt"] if name.startswith("encoder") and name.endswith("weight")]
     assert any(not torch.allclose(began["adapt"][name], began["adjust"][name], atol=1e-5) for name in changed)
+
+
+def test_what_betters_a_first_volume_is_adapted_and_has_nothing_to_adjust(tmp_path, caplog):
+    start = tmp_path / "compact.safetensors"
+    dice_weights.save(dice.begin(replace(SMALL, plain_output=True, around=4)), start, {})
+    going = course.course(read("finetune", None, {"network.start": str(start)}), tmp_path)
+    assert going.betters(going.network()) and going.parts == ["adapt"] and "nothing to adjust" in caplog.text
+    with pytest.raises(InputError, match="stage.name=adjust: .*give stage.name=adapt"):
+        course.course(read("dice", None, {"network.start": str(start), "stage.name": "adjust"}), tmp_path).network()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
