@@ -125,4 +125,7 @@ def line_integrals(intensities: np.ndarray, photons: float, floor: float | None 
         )
     if floor is None:
         floor = min(0.5, 5e-6 * photons)  # a normalised beam (I0 = 1) has no counts
-    return -np.log(np.maximum(intensities, floor) / photons).astype(np.float32)
+    out = np.empty(np.shape(intensities), np.float32)
+    for view, values in zip(out, intensities):  # whole numbers become float64 on the way, of a view at a time
+        view[...] = -np.log(np.maximum(values, floor) / photons)
+    return out

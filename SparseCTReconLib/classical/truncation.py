@@ -138,5 +138,7 @@ def _continued(rows: np.ndarray, geometry: Geometry, mu: float, columns: int) ->
     value, slope = _edge(rows, geometry)
     s0, reach = _cylinder(value, slope, mu)
     beyond = (np.arange(columns) + 1) * geometry.pixel_mm[1] / _magnification(geometry)
-    squared = (s0 + reach)[..., None] ** 2 - (s0[..., None] + beyond) ** 2
-    return (2 * mu * np.sqrt(np.maximum(squared, 0))).astype(np.float32)
+    out = np.empty((*value.shape, columns), np.float32)
+    for view, start, end in zip(out, s0[..., None], (s0 + reach)[..., None]):
+        view[...] = 2 * mu * np.sqrt(np.maximum(end**2 - (start + beyond) ** 2, 0))
+    return out

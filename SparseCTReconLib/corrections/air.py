@@ -40,7 +40,7 @@ class UnattenuatedBeam(Correction):
                 raise InputError("i0 is on without a value: give i0.value, or let it be measured", "bad-correction")
             return replace(data, i0=self.value), {}
         found = _levels(data.values, self)
-        values = (data.values / found[:, None, None]).astype(np.float32)
+        values = data.values / found[:, None, None].astype(np.float32)
         facts = {"i0_mean": float(found.mean()), "i0_lowest": float(found.min()), "i0_highest": float(found.max())}
         return replace(data, values=values, i0=1.0, floor=data.floor and data.floor / found.mean()), facts
 

@@ -43,9 +43,10 @@ class BeamHardening(Correction):
                 "beam-hardening=measured prints them)",
                 "bad-correction",
             )
-        p = data.values.astype(np.float64)
-        powers = np.polynomial.polynomial.polyval(p, (0.0, *self.coefficients))
-        return replace(data, values=powers.astype(np.float32)), {}
+        values = np.empty_like(data.values)
+        for view, p in zip(values, data.values):
+            view[...] = np.polynomial.polynomial.polyval(p.astype(np.float64), (0.0, *self.coefficients))
+        return replace(data, values=values), {}
 
 
 def water_coefficients(data: Acquisition, order: int = ORDER) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -187,9 +186,9 @@ def _value(kind: type[Correction], key: str, value):
     """A list of numbers may be written with commas."""
     if isinstance(value, str) and isinstance(kind.model_fields[key].default, tuple):
         try:
-            return json.loads(f"[{value.strip('[]() ')}]")
+            return [float(number) for number in value.strip("[]() ").split(",")]
         except ValueError:
-            return value
+            raise InputError(f"{kind.name}.{key}={value!r}: give numbers with commas between them", "bad-correction") from None
     return value
 
 

@@ -80,27 +80,28 @@ def _constant(transmissions: np.ndarray, asked: Scatter) -> np.ndarray:
 def _spread(measured: np.ndarray, asked: Scatter, data: Acquisition, rounds: int = 6) -> np.ndarray:
     """The kernel's scatter (views, v, u), from the primary that is left when it is subtracted."""
     scatter = np.zeros_like(measured)
-    for _ in range(rounds):
-        primary = np.maximum(measured - scatter, KEPT * np.maximum(measured, 1e-6))
-        scatter = asked.amplitude * _unit_scatter(primary, asked.width_mm, data.geometry.pixel_mm)
+    for view, image in zip(scatter, measured):
+        for _ in range(rounds):
+            primary = np.maximum(image - view, KEPT * np.maximum(image, 1e-6))
+            view[...] = asked.amplitude * _unit_scatter(primary, asked.width_mm, data.geometry.pixel_mm)
     return scatter
 
 
 def _unit_scatter(primary: np.ndarray, width_mm: float, pixel_mm: tuple[float, float]) -> np.ndarray:
+    """Of one view (v, u)."""
     from scipy.ndimage import gaussian_filter
 
     source = primary * np.maximum(-np.log(np.maximum(primary, 1e-6)), 0)
-    dv, du = pixel_mm
-    return gaussian_filter(source, (0, width_mm / dv, width_mm / du), mode="constant")
+    return gaussian_filter(source, [width_mm / pitch for pitch in pixel_mm], mode="constant")
 
 
 def _amplitude(asked: Scatter, data: Acquisition, level: float) -> float:
     """Amplitude with which the kernel explains what arrives behind the collimator."""
     transmissions = _transmissions(data)
     edge = _edge_mask(transmissions)
-    open_field = np.where(edge, 0, transmissions)
-    unit = _unit_scatter(np.where(edge, 1.0, np.maximum(open_field, 1e-6)), asked.width_mm, data.geometry.pixel_mm)
-    return float(np.clip(level / max(float(unit[:, edge].mean()), 1e-9), 0, 5))
+    seen = (np.where(edge, 1.0, np.maximum(image, 1e-6)) for image in transmissions)  # nothing scatters behind the collimator
+    unit = np.mean([_unit_scatter(image, asked.width_mm, data.geometry.pixel_mm)[edge].mean() for image in seen])
+    return float(np.clip(level / max(float(unit), 1e-9), 0, 5))
 
 
 def collimated_edge(transmissions: np.ndarray) -> np.ndarray:

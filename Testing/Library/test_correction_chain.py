@@ -1,6 +1,7 @@
 """Corrections as a chain: off, on or measured, in an order that makes sense, and kept in the provenance."""
 
 import json
+import tracemalloc
 from typing import get_args
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_list_in_the_wrong_order_is_refused_with_what_to_put_where():
         ("scatter.fracton=0.2", "scatter has no parameter 'fracton'; did you mean 'fraction'"),
         ("scatter.fraction=1.5", "scatter.fraction='1.5': input should be less than 1"),
         ("rings=maybe", "rings.mode='maybe': input should be 'off', 'on' or 'measured'"),
-        ("lag.rates=a,b", "lag.rates='a,b'"),
+        ("lag.rates=a,b", "lag.rates='a,b': give numbers with commas between them"),
         ("detector-offset.u_mm=nan", "detector-offset.u_mm='nan'"),
     ],
 )
@@ -63,6 +64,46 @@ def test_a_wrong_option_is_refused_with_the_nearest_right_one(text, said):
     with pytest.raises(InputError) as refused:
         chain(text)
     assert str(refused.value).startswith(said)
+
+
+def test_numbers_are_written_as_people_write_them():
+    assert chain("beam-hardening.coefficients=1,.1, -2e-3")[0].coefficients == (1.0, 0.1, -0.002)
+    assert chain("beam-hardening.coefficients=[1, 0.5]")[0].coefficients == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text, most",
+    [
+        ("dark-flat", 3),
+        ("i0=measured", 4),
+        ("scatter.model=kernel", 6),
+        ("beam-hardening.coefficients=1,.1", 3),
+    ],
+)
+def test_a_correction_takes_no_more_room_than_a_few_stacks(text, most):
+    geometry = Geometry.preset("linac", 60, detector_shape=(32, 64), pixel_mm=(8.0, 6.4))
+    scan = scan_of(clean(geometry), geometry)
+    wanted = parse({"dark-flat": {"flat": np.ones((32, 64))}}) if text == "dark-flat" else chain(text)
+    correct(scan, wanted)  # what is imported takes room as well
+    tracemalloc.start()
+    try:
+        correct(scan, wanted)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < most * scan.projections.nbytes
+
+
+def test_whole_numbers_become_line_integrals_a_view_at_a_time():
+    counts = np.full((40, 64, 64), 20_000, np.uint16)
+    tracemalloc.start()
+    try:
+        found = line_integrals(counts, 40_000)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found, np.log(2), rtol=1e-6)
+    assert taken < 2 * found.nbytes
 
 
 def test_an_entry_without_a_name_is_refused():
