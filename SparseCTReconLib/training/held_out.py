@@ -16,7 +16,7 @@ from ..scan import Scan
 from ..simulate import simulate
 from ..units import MU_WATER, mu_to_hu
 from .pairs import grids, in_cylinder, in_voxels
-from .prepared import PreparedCT, candidates
+from .prepared import SUFFIXES, PreparedCT, candidates
 
 SID_MM, SDD_MM, MARGIN = 1000.0, 1500.0, 1.07
 PHOTONS = 1e5
@@ -38,7 +38,7 @@ def parted(paths: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Path], 
         Where one of the names is no CT's, so that nothing that was to be kept out is learnt from for a slip of the pen.
     """
     every = list(candidates(paths))
-    names = {path: path.name.split(".")[0] for path in every}
+    names = {path: without_ending(path) for path in every}
     out = set()
     for wanted in held_out:
         found = {path for path, name in names.items() if fnmatchcase(name.lower(), wanted.lower())}
@@ -46,6 +46,12 @@ def parted(paths: Sequence[Path], held_out: Sequence[str]) -> tuple[list[Path], 
             raise InputError(f"data.held_out: there is no CT {wanted!r}{nearest_name(wanted, names.values())}", "unknown-ct")
         out |= found
     return [path for path in every if path not in out], [path for path in every if path in out]
+
+
+def without_ending(path: Path) -> str:
+    """The name of a CT; what is behind other dots belongs to it, as in LUNA16's names, which are UIDs."""
+    ending = max((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), key=len, default="")
+    return path.name[: len(path.name) - len(ending)]
 
 
 def figures(cts: Sequence[PreparedCT], views: Sequence[int], reconstruct: Callable[[Scan, Grid], np.ndarray]) -> dict:

@@ -149,6 +149,14 @@ def test_cts_that_are_kept_out_are_not_learnt_from_and_give_figures_if_wanted(ct
     assert str(tmp_path) not in json.dumps(card)
 
 
+def test_names_with_dots_are_kept_out_one_by_one(tmp_path):
+    names = ("1.3.6.1", "1.3.6.2", "1.3.6.1.9")
+    paths = [tmp_path / f"{name}{ending}" for name, ending in zip(names, (".mhd", ".nii.gz", ".NRRD"))]
+    learnt_from, kept_out = held_out.parted(paths, ["1.3.6.1", "1.3.6.2"])
+    assert kept_out == paths[:2] and learnt_from == paths[2:]
+    assert held_out.parted(paths, ["1.3.6.1*"])[1] == [paths[0], paths[2]]
+
+
 def test_figures_are_those_of_the_truth_and_of_something_wrong(cts, tmp_path):
     made = prepare([cts / "ball_0.nrrd"], TEN_MM, tmp_path / "cache").cts
     truth_hu = held_out.scanned(made[0], 4, 0)[2]
