@@ -11,6 +11,8 @@ from ..scan import Scan, line_integrals
 
 MANY = 1e-3
 """Share of pixels that would hardly have the largest value by chance."""
+HIGHEST_INTEGRAL = 50.0
+"""Line integral that no detector measures: larger values are intensities, or have another unit."""
 _NEGATIVE = -0.1
 
 log = logging.getLogger(__name__)
@@ -113,9 +115,19 @@ def checked(scan: Scan, where) -> Scan:
         log.warning(
             "%s: %.1f %% of the line integrals are below %g: I0 may be too small, or the air not 0", where, 100 * negative, _NEGATIVE
         )
+    say_too_high(scan.projections, where)
     if scan.projections.max() > 0:
         say_saturated(scan.projections, where)
     return scan
+
+
+def say_too_high(line_integrals: np.ndarray, where) -> None:
+    """Warn of line integrals that no detector measures."""
+    highest = float(line_integrals.max())
+    if highest > HIGHEST_INTEGRAL:
+        log.warning(
+            "%s: line integrals up to %.4g: nothing gets through that much; they may be intensities, or not of mm and 1/mm", where, highest
+        )
 
 
 def stack_of(value, where, what: str = "the projections") -> np.ndarray:

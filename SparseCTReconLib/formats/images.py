@@ -76,6 +76,7 @@ def missing_among(files: list[Path]) -> str:
     varying = [i for i in range(len(parts[0])) if len({part[i] for part in parts}) > 1]
     if len(varying) != 1 or not parts[0][varying[0]].isdigit():
         return ""
+    parts.sort(key=lambda part: int(part[varying[0]]))  # a list may have them in any order
     numbers = [int(part[varying[0]]) for part in parts]
     step = min(b - a for a, b in zip(numbers, numbers[1:]))
     for (a, b), part in zip(zip(numbers, numbers[1:]), parts):

@@ -39,7 +39,7 @@ from ..scan import HISTORY, Scan
 from ..units import MU_WATER
 from . import fields, images, tables, yaml_files
 from .arrays import head_of
-from .checks import checked, integrals_of, numbers, suspect_radians
+from .checks import HIGHEST_INTEGRAL, checked, integrals_of, numbers, suspect_radians
 from .files import named as located
 from .r2_gaussian import inside
 from .scan_folder import INTENSITIES, LINE_INTEGRALS
@@ -53,7 +53,6 @@ _WAYS = ("angles_deg", "arc_deg", "vectors", "table")
 _LINE = re.compile(rf"(?m)^(?:{'|'.join(_WAYS)})\s*:")
 _HEAD = 4096
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-_HIGHEST_INTEGRAL = 50
 _ALIKE = 1e-4
 """Relative difference of the pixel sizes of two views that are taken for the same."""
 
@@ -275,7 +274,7 @@ def _scan(said: _Views, stack: np.ndarray, geometry: Geometry) -> Scan:
     where = said.where
     named = {key: _field_files(said, key) for key in tables.FIELDS}
     has_fields, has_i0 = any(named.values()), "i0" in said.columns or said.values.get("i0") is not None
-    whole = stack.dtype.kind in "iub" or not stack.max() <= _HIGHEST_INTEGRAL
+    whole = stack.dtype.kind in "iub" or not stack.max() <= HIGHEST_INTEGRAL
     meant = said.choice("values", (INTENSITIES, LINE_INTEGRALS), INTENSITIES if whole or has_i0 or has_fields else LINE_INTEGRALS)
     provenance = {"origin": "laboratory scanner"} | ({} if "values" in said.values else {"assumed": f"the images are {meant}"})
     photons = None if said.values.get("photons") is None else float(numbers(said.values, "photons", where))

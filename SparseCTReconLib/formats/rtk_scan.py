@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..scan import Scan
 from . import images, rtk
 from .arrays import head_of
-from .checks import checked, suspect_radians
+from .checks import HIGHEST_INTEGRAL, checked, suspect_radians
 from .files import named
 from .scan_folder import ASSUMED, DESCRIPTION, STACKS, read_stack
 
@@ -41,9 +41,9 @@ def read(path: Path) -> Scan:
     parameters = rtk.read_xml(xml)
     suspect_radians(np.degrees(parameters.gantry_rad), xml)
     files = _stack_files(path, xml, parameters.views)
-    stack, frame = read_stack(files[0])
     if images.kind_of(files[0]) != "itk":
         raise InputError(f"{files[0]} says no pixel size: convert the images to .mha, or describe the scanner in YAML", "bad-stack")
+    stack, frame = read_stack(files[0])
     stack = images.read_stack(files) if len(files) > 1 else stack
     if len(stack) != parameters.views:
         hint = images.missing_among(files)
@@ -55,7 +55,7 @@ def read(path: Path) -> Scan:
     with named(xml):
         geometry = rtk.to_geometry(parameters, stack.shape[1:], **frame)
     provenance = {"assumed": ASSUMED}
-    if stack.dtype.kind in "iu" and stack.max() > 50:
+    if stack.dtype.kind in "iu" and stack.max() > HIGHEST_INTEGRAL:
         from .intensities import scan_of
 
         return scan_of(np.array(stack, dtype=np.float32), geometry, xml, {"assumed": f"isocentre at LPS 0: there was no {DESCRIPTION}"})

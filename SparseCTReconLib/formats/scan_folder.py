@@ -33,6 +33,7 @@ from ..errors import InputError, nearest_name
 from ..scan import Scan, line_integrals
 from ..units import MU_WATER
 from . import metaimage, rtk
+from .checks import HIGHEST_INTEGRAL, say_too_high
 from .files import named, remove, simpleitk, unwritable
 
 FORMAT, VERSION = "SparseCTRecon scan", 1
@@ -127,13 +128,15 @@ def read(path: Path) -> Scan:
     with named(stack_path):
         if description.values == INTENSITIES:
             stack = line_integrals(stack, description.i0)
-        elif stack.dtype.kind in "iu" and stack.max() > 50:
+        elif stack.dtype.kind in "iu" and stack.max() > HIGHEST_INTEGRAL:
             raise InputError(
                 f"holds whole numbers up to {stack.max()}, which are intensities and no line integrals: "
                 'say "values": "intensities" and "i0" in scan.json',
                 "bad-intensity",
             )
-        return Scan(stack, geometry, description.photons, description.mu_water_per_mm, description.provenance)
+        scan = Scan(stack, geometry, description.photons, description.mu_water_per_mm, description.provenance)
+    say_too_high(scan.projections, stack_path)
+    return scan
 
 
 def _read_description(path: Path) -> ScanFile:

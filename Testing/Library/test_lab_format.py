@@ -257,6 +257,22 @@ def test_two_descriptions_in_a_folder_are_refused(tmp_path):
         read_scan(tmp_path)
 
 
+def test_a_list_in_another_order_lacks_no_image(tmp_path):
+    views_as(tmp_path)
+    listed = [f"view_{i}.tif" for i in (14, 8, 13, 9, 12, 10, 11)]
+    assert "warnings" not in read_scan(described(tmp_path, projections=listed)).provenance
+    listed[0] = "view_16.tif"
+    views_as(tmp_path / "more")
+    (tmp_path / "more" / "view_14.tif").rename(tmp_path / "view_16.tif")
+    assert "view_14.tif is missing" in read_scan(described(tmp_path, projections=listed)).provenance["warnings"][0]
+
+
+def test_line_integrals_that_nothing_gets_through_are_said(tmp_path):
+    np.save(tmp_path / "counts.npy", COUNTS.astype(np.float32))
+    scan = read_scan(described(tmp_path, projections="counts.npy", values="line integrals", i0=...))
+    assert "nothing gets through that much" in scan.provenance["warnings"][0]
+
+
 def test_images_of_transmission_are_taken_for_intensities_where_i0_is_given(tmp_path):
     np.save(tmp_path / "normalised.npy", (COUNTS / I0).astype(np.float32))
     scan = read_scan(described(tmp_path, projections="normalised.npy", values=..., i0=1))

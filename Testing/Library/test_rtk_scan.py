@@ -87,6 +87,12 @@ def test_images_without_a_pixel_size_are_refused(folder):
         read_scan(folder)
 
 
+def test_arrays_without_a_pixel_size_are_refused_in_the_same_words(folder):
+    np.save(folder / "stack.npy", np.zeros((3, 4, 5), np.float32))
+    with pytest.raises(InputError, match="says no pixel size"):
+        read_scan(folder)
+
+
 def test_two_geometries_are_refused(folder):
     sitk.WriteImage(image_of(VALUES), str(folder / "stack.mha"))
     (folder / "second.xml").write_bytes((folder / "gantry.xml").read_bytes())

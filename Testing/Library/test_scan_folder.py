@@ -429,3 +429,9 @@ def test_an_impossible_intensity_is_named_with_its_pixel(value):
     intensities[1, 2, 3] = value
     with pytest.raises(InputError, match=rf"intensity {value} at view 1, row 2, column 3 \(1 such pixels\)"):
         line_integrals(intensities, 10.0)
+
+
+def test_counts_as_numbers_with_a_point_are_said_to_be_no_line_integrals(tmp_path):
+    scan = Scan(np.full((3, 4, 5), 40_000, np.float32), Geometry.circular(3, detector_shape=(4, 5)))
+    write_scan(scan, tmp_path / "scan")
+    assert "they may be intensities" in read_scan(tmp_path / "scan").provenance["warnings"][0]
