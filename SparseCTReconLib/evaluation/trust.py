@@ -152,7 +152,7 @@ def even(residual: Residual) -> Weighted:
 def with_spread(trust: Trust, volume: Volume, spread: Spread, names: Sequence[str], asked: Asked) -> Trust:
     """`trust` with the disagreement of other volumes, called `names`, beside it."""
     maps = {"spread": spread.spread, "apart": spread.apart}
-    counted = trust.maps["determined"].array > 0
+    counted = counted_voxels(volume, trust.residual.A.geometry)
     region = region_of(volume.grid, asked.region_mm) if asked.region_mm else None
     said = {
         "others": list(names),

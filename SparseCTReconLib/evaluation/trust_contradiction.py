@@ -97,17 +97,16 @@ def usual_size(values: np.ndarray, grid: Grid, diameter_mm: float, counted: np.n
 
 
 def spots(found: Contradiction, grid: Grid, diameter_mm: float, least: float, most: int = 10) -> list[dict]:
-    """The places where |z| is highest, at least `least`, none within a diameter of a higher one: position_mm (LPS), z, asked_hu."""
-    size = np.abs(found.z).copy()
-    index = np.stack(np.indices(grid.shape)[::-1], axis=-1) if size.max(initial=0) >= least else None
-    places = []
-    while len(places) < most and index is not None:
+    """The places where |z| is highest, at least `least`, none within one and a half diameters of a higher one: position_mm (LPS), z,
+    asked_hu."""
+    size, places = np.abs(found.z), []
+    while len(places) < most:
         at = np.unravel_index(int(np.argmax(size)), size.shape)
         if size[at] < least:
             break
         position = (grid.index_to_world @ [*at[::-1], 1.0])[:3]
-        near = (((index - at[::-1]) * np.asarray(grid.spacing_mm)) ** 2).sum(axis=-1) < (1.5 * diameter_mm) ** 2
-        size[near] = 0
+        z, y, x = (((n - k) * step) ** 2 for n, k, step in zip(np.ogrid[tuple(map(slice, size.shape))], at, grid.spacing_mm[::-1]))
+        size[z + y + x < (1.5 * diameter_mm) ** 2] = 0
         figures = {"z": round(float(found.z[at]), 2), "asked_hu": round(float(found.asked_hu[at]), 1)}
         places.append({"position_mm": [round(float(value), 1) for value in position], **figures})
     return places

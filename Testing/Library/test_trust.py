@@ -1,5 +1,6 @@
 """Trust: planted detail is flagged, what the views determine follows from the algebra, others' disagreement is measured."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from SparseCTReconLib.evaluation.trust_contradiction import Contradiction, contr
 from SparseCTReconLib.evaluation.trust_determined import Resolution, share_of_variance
 from SparseCTReconLib.evaluation.trust_reruns import Maker, held_back
 from SparseCTReconLib.evaluation.trust_residual import residual_of, samples_of
-from SparseCTReconLib.evaluation.trust_spread import groups_of, spread_of
+from SparseCTReconLib.evaluation.trust_spread import Spread, groups_of, spread_of
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.grid import Grid, Volume
 from SparseCTReconLib.operators import projector
@@ -163,6 +164,28 @@ def test_disagreement_is_the_spread_of_the_others_and_how_far_the_volume_is_from
     told = with_spread(examined, false, found, ["a", "b"], Asked(SIZE_MM))
     assert told.figures["disagreement"]["spread_hu"] == pytest.approx(20, rel=0.1)
     assert {"spread", "apart"} <= set(told.maps)
+
+
+def test_disagreement_counts_most_where_the_views_determine_nothing(head, examined):
+    _, volume = head
+    counted = examined.maps["determined"].array > 0
+    unseen = counted & (np.indices(GRID.shape)[2] < 18)
+    blind = replace(examined.maps["determined"], array=np.where(unseen, 0, examined.maps["determined"].array))
+    found = Spread(np.where(unseen, 100, 0).astype(np.float32), np.zeros(GRID.shape, np.float32))
+    told = with_spread(replace(examined, maps=examined.maps | {"determined": blind}), volume, found, ["a", "b"], Asked(SIZE_MM))
+    assert told.figures["disagreement"]["spread_hu"] == pytest.approx(100 * unseen.sum() / counted.sum(), rel=0.02)
+
+
+def test_places_of_a_large_volume_are_listed_without_its_coordinates():
+    grid = Grid.centred((160, 160, 80), (1.0,) * 3)
+    z = np.zeros(grid.shape, np.float32)
+    z[40, 80, 80] = 7
+    tracemalloc.start()
+    try:
+        assert [spot["z"] for spot in spots(Contradiction(z, z), grid, 12.0, least=5.0)] == [7]
+        assert tracemalloc.get_traced_memory()[1] < 5 * z.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_views_are_held_back_each_once_and_predicted(head, examined, tmp_path):
