@@ -183,5 +183,6 @@ def command_of(asked: Asked) -> str:
     """The command that trains the same again; files without their folders, which may name people."""
     words = ["sparsectrecon train", asked.name, *(path.name for path in asked.cts)]
     words += [f"--{name} {path.name}" for name, path in (("config", asked.config), ("start", asked.start), ("out", asked.out)) if path]
-    changes = [f"{key}={value}" for key, value in asked.changes.items() if not key.startswith(("output.", "data.c", "machine."))]
+    told = {key: value for key, value in asked.changes.items() if not key.startswith(("output.", "data.c", "machine."))}
+    changes = [f"{key}={Path(value).name if key == 'network.start' else value}" for key, value in told.items()]
     return " ".join([*words, *(["--set", *changes] if changes else [])])

@@ -3,6 +3,7 @@
 import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from small_dice import SMALL
 from train_cases import EXAMPLES, configuration, folder_of_cts
 
 from SparseCTReconLib import weight_files
+from SparseCTReconLib.commands.train_network import Asked, command_of
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.geometry import Geometry
 from SparseCTReconLib.networks import dice, dice_weights, scan_range, xgrm_weights
@@ -147,6 +149,12 @@ def test_cts_that_are_kept_out_are_not_learnt_from_and_give_figures_if_wanted(ct
     command = card["held_out"]["command"]
     assert command.startswith("sparsectrecon train xgrm cts --config xgrm.toml --start xgrm-start.safetensors") and "BALL_1" in command
     assert str(tmp_path) not in json.dumps(card)
+
+
+def test_the_command_in_a_card_names_no_folders():
+    changes = {"network.start": "/home/somebody/w.safetensors", "output.logs": "/home/somebody/logs", "training.rate": "1e-4"}
+    said = command_of(Asked("dice", Path("/home/somebody/dice.toml"), changes, [Path("/home/somebody/cts")]))
+    assert said == "sparsectrecon train dice cts --config dice.toml --set network.start=w.safetensors training.rate=1e-4"
 
 
 def test_names_with_dots_are_kept_out_one_by_one(tmp_path):
