@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ..corrections.redundancy import is_weighed
 from ..errors import InputError
 from ..grid import Volume
 from ..methods.checks import rays_meet, triple
@@ -103,6 +104,8 @@ def residual_of(volume: Volume, scan: Scan, device: str = "cpu", known_from: Sca
     InputError
         Where the two belong to different places or objects, or the volume is no CT.
     """
+    if is_weighed(scan):
+        raise InputError("the scan's rows are weighed for another program's filter: give the scan from before", "weighed")
     mu = checked_mu(volume, scan)
     around = beyond(mu, volume.grid, known_from or scan, device)
     inner = around.taken_out_of(scan, device)

@@ -48,7 +48,8 @@ def in_natural_order(files) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder in natural order; of several kinds, those of the most frequent ending.
+    """The images of a folder in natural order; of several kinds, those of the most frequent ending, or else of the most bytes: a preview is
+    smaller than what it shows.
 
     Raises
     ------
@@ -56,8 +57,10 @@ def images_in(folder: Path) -> list[Path]:
         Where a number of a view is there twice, as in view_1.tif and view_01.tif.
     """
     found = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".") and kind_of(file)]
-    endings = [file.suffix.lower() for file in found]
-    usual = max(set(endings), key=endings.count, default="")
+    sizes: dict[str, list[int]] = {}
+    for file in found:
+        sizes.setdefault(file.suffix.lower(), []).append(file.stat().st_size)
+    usual = max(sorted(sizes), key=lambda ending: (len(sizes[ending]), sum(sizes[ending])), default="")
     files = in_natural_order(file for file in found if file.suffix.lower() == usual)
     seen: dict[tuple, Path] = {}
     for file in files:

@@ -163,3 +163,10 @@ def test_a_gzip_bomb_is_refused(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(header) + bytes(4096)))
     with pytest.raises(InputError, match=r"claims 20000 x 20000 x 20000 pixels"):
         images.read_stack([tmp_path / "a.nii.gz"])
+
+
+@pytest.mark.parametrize(("stack", "preview"), [("tif", "png"), ("png", "tif")])
+def test_a_preview_beside_a_stack_is_not_taken_for_it(tmp_path, stack, preview):
+    Image.fromarray(np.random.default_rng(0).integers(0, 60_000, (40, 50), dtype=np.uint16)).save(tmp_path / f"scan.{stack}")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / f"preview.{preview}")
+    assert [file.name for file in images.images_in(tmp_path)] == [f"scan.{stack}"]

@@ -176,6 +176,13 @@ def test_disagreement_counts_most_where_the_views_determine_nothing(head, examin
     assert told.figures["disagreement"]["spread_hu"] == pytest.approx(100 * unseen.sum() / counted.sum(), rel=0.02)
 
 
+def test_a_scan_whose_rows_are_weighed_is_not_blamed_on_the_volume(head):
+    scan, volume = head
+    weighed = replace(scan, provenance={"corrections": [{"name": "parker", "found": {"redundancy_weights": True}}]})
+    with pytest.raises(InputError, match="weighed for another program's filter: give the scan from before"):
+        residual_of(volume, weighed)
+
+
 def test_places_of_a_large_volume_are_listed_without_its_coordinates():
     grid = Grid.centred((160, 160, 80), (1.0,) * 3)
     z = np.zeros(grid.shape, np.float32)
