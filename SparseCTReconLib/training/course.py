@@ -146,7 +146,7 @@ class Course:
 
     def first(self, network, scan: Scan, grid: Grid) -> np.ndarray | None:
         """The first volume that a network is shown."""
-        return first_volume(scan, grid, network.device.type) if self.betters(network) else None
+        return first_volume(scan, grid) if self.betters(network) else None
 
     def identity(self, names: list[str]) -> dict:
         """What must be the same where a stopped training goes on, beside what a checkpoint says; JSON values."""

@@ -4,6 +4,7 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_what_betters_a_first_volume_is_adapted_and_has_nothing_to_adjust(tmp_pa
     assert going.betters(going.network()) and going.parts == ["adapt"] and "nothing to adjust" in caplog.text
     with pytest.raises(InputError, match="stage.name=adjust: .*give stage.name=adapt"):
         course.course(read("dice", None, {"network.start": str(start), "stage.name": "adjust"}), tmp_path).network()
+
+
+def test_a_network_on_a_gpu_is_shown_a_first_volume_that_the_cpu_makes(cts, tmp_path):
+    ct = prepare([cts / "ball_0.nrrd"], TEN_MM, tmp_path / "cache").cts[0]
+    scan, grid, truth = held_out.scanned(ct, 4, 0)
+    network = SimpleNamespace(device=torch.device("cuda"), configuration=replace(SMALL, plain_output=True, around=4))
+    first = course.course(read("dice", None, {}), tmp_path).first(network, scan, grid)
+    assert np.corrcoef(first.ravel(), truth.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
