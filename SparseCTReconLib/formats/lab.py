@@ -117,8 +117,8 @@ def read(path: Path) -> Scan:
     files = _files(said)
     stack = images.read_stack(files, _raw(said))
     count = _count(said)
-    if count is not None and "vectors" in said.values or said.columns.keys() >= set(tables.VECTORS):
-        stack = stack.transpose(1, 0, 2) if len(stack) != count and stack.shape[1] == count else stack  # a sinogram as ASTRA has it
+    if "vectors" in said.values or said.columns.keys() >= set(tables.VECTORS):
+        stack = _by_view(stack, count, said.where) if len(files) == 1 else stack
     if count is not None and len(stack) != count:
         missing = images.missing_among(files)
         hint = f"{missing} is missing" if missing else "take out the extra ones, or add what is missing"
@@ -128,6 +128,13 @@ def read(path: Path) -> Scan:
     _say_repeated(stack, said.where)
     geometry = _by_vectors(said, stack) if "vectors" in said.values or "source_x" in said.columns else _by_angles(said, stack)
     return _scan(said, stack, geometry)
+
+
+def _by_view(stack: np.ndarray, count: int, where) -> np.ndarray:
+    """A stack [view, v, u] of one that may be a sinogram as ASTRA has it, [v, view, u]."""
+    if len(stack) == stack.shape[1] == count:
+        log.warning("%s: there are as many rows as views: the stack is taken as (view, row, column), and not as ASTRA has it", where)
+    return stack.transpose(1, 0, 2) if len(stack) != count and stack.shape[1] == count else stack
 
 
 def _read_description(path: Path) -> _Views:

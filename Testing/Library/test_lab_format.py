@@ -146,6 +146,13 @@ def test_vectors_in_another_unit_and_a_sinogram_as_astra_has_it(tmp_path):
     assert "line integrals" in scan.provenance["assumed"]
 
 
+def test_a_stack_with_as_many_rows_as_views_may_be_a_sinogram_which_is_said(tmp_path):
+    np.save(tmp_path / "square.npy", np.random.default_rng(0).uniform(0, 3, (VIEWS, VIEWS, COLUMNS)))
+    text = "projections: square.npy\nvalues: line integrals\nvectors: x\n"
+    scan = read_scan(described(tmp_path, text=text, vectors=cone_vectors().tolist()))
+    assert "as many rows as views" in scan.provenance["warnings"][0]
+
+
 def test_without_i0_the_air_is_looked_for_and_that_is_said(tmp_path):
     views_as(tmp_path, array=np.where(COUNTS > 30_000, 60_000, COUNTS).astype(np.uint16))
     scan = read_scan(described(tmp_path, i0=...))
