@@ -328,16 +328,14 @@ def _with_fields(said: _Views, stack: np.ndarray, named: dict[str, list], i0: np
         files = named[key]
         return field(key, tuple(files[view if len(files) > 1 else 0])) if files else np.full(stack.shape[1:], default, np.float32)
 
-    def gain(view: int) -> np.ndarray:
-        if not named["flat"] and i0 is None:
-            return np.ones(stack.shape[1:], np.float32)
-        return fields.gain_of(of("dark", view, 0), of("flat", view, None if i0 is None else i0[view]))
-
     out, dead = np.empty(stack.shape, np.float32), 0
-    with located(said.where):
-        for view, image in enumerate(stack):
-            each = gain(view)
-            out[view], dead = fields.transmissions(image, of("dark", view, 0), each), max(dead, int((each == 0).sum()))
+    for view, image in enumerate(stack):
+        dark, gain = of("dark", view, 0), np.ones(stack.shape[1:], np.float32)
+        if named["flat"] or i0 is not None:
+            flat = of("flat", view, None if i0 is None else i0[view])
+            with located(said.where):
+                gain = fields.gain_of(dark, flat)
+        out[view], dead = fields.transmissions(image, dark, gain), max(dead, int((gain == 0).sum()))
     if dead:
         log.warning("%s: %d pixels show nothing of the beam and count as dark: let dead-pixels be measured", said.where, dead)
     names = {key: ", ".join(dict.fromkeys(each[0].name for each in files)) or None for key, files in named.items()}

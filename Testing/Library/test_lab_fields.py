@@ -88,7 +88,8 @@ def test_a_pixel_without_gain_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"flat": "none.tif"}, r"none\.tif is missing: put it back"),
+        ({"flat": "none.tif"}, r"^[^:]*none\.tif is missing: put it back"),
+        ({"flat": "scanner.yaml"}, r"^[^:]*scanner\.yaml is no TIFF, PNG"),
         ({"flat": "none*.tif"}, r"no images where it says \(none\*\.tif\): correct 'flat'"),
         ({"dark": "../dark.tif"}, "lies outside the folder"),
         ({"dark": 5}, "a file's name is '5'"),
