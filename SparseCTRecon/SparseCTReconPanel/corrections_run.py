@@ -50,4 +50,4 @@ class FoundOffset:
         found = self.found
         return _(
             "The detector lies {u:+.2f} mm along its rows beside its place: {after:.1f} % of the data unexplained, {before:.1f} % as it is."
-        ).format(u=found["u_mm"], after=100 * found["unexplained"], before=100 * found["unexplained_before"])
+        ).format(u=round(found["u_mm"], 2) + 0.0, after=100 * found["unexplained"], before=100 * found["unexplained_before"])

@@ -71,6 +71,7 @@ class CorrectionsSection(Section):
         modes, text = self._rows[name]
         modes.setCurrentIndex((OFF, ON, MEASURED).index(mode))
         text.setText(parameters)
+        text.setCursorPosition(0)  # its beginning shows where the field is narrow
 
     def _makeRows(self):
         from SparseCTReconLib.corrections.chain import ORDER

@@ -12,16 +12,22 @@ RESULT_ROLE = PREFIX + "trust_of"
 OVERLAY_OPACITY = 0.7
 
 _ENTRIES = 255
-_RANGES = {"contradiction": (-9.0, 9.0), "determined": (0.0, 100.0), "prior": (-300.0, 300.0)}
+_RANGES = {"contradiction": (-9.0, 9.0), "determined": (0.0, 100.0), "prior": (-90.0, 90.0)}
 """Values at both ends of the colours of the maps that become nodes."""
+
+_CLEAR = 1 / 3
+"""Share of a signed map's range about nothing that is clear: z below 3, 30 HU. Slice views know no half-clear colours."""
+
+_DETERMINED = 0.5
+"""Share that the views determine from which on the map is clear."""
 
 
 def title(name):
     """A map's name for people."""
     titles = {
-        "contradiction": _("Contradicts the measurements (z)"),
-        "determined": _("Not determined by the views (%)"),
-        "prior": _("Left to the prior (HU)"),
+        "contradiction": _("Contradicts the measurements (z over 3)"),
+        "determined": _("Less than half determined by the views"),
+        "prior": _("Left to the prior (over 30 HU)"),
     }
     return titles[name]
 
@@ -77,8 +83,8 @@ def colorNode(name):
     node.SetNumberOfColors(_ENTRIES)
     for entry in range(_ENTRIES):
         share = entry / (_ENTRIES - 1)
-        color, alpha = _signed(share) if signed else (_rgb(COLORS[5]), 1 - share)
-        node.SetColor(entry, *color, alpha)
+        color = _signed(2 * share - 1) if signed else _between(4, 5, 1 - share / _DETERMINED)
+        node.SetColor(entry, *(color or (0.0, 0.0, 0.0)), 1.0 if color else 0.0)
     node.SetNamesFromColors()
     node.SetAttribute(KIND, kind)
     return node
@@ -90,10 +96,12 @@ def toRas(position):
     return -x, -y, z
 
 
-def _signed(share):
-    """Colour and opacity from far below nothing (0) to far above it (1); clear in the middle."""
-    return _rgb(COLORS[1] if share < 0.5 else COLORS[5]), abs(2 * share - 1)
+def _signed(value):
+    """Colour from far below nothing (-1) to far above it (1); None in the middle."""
+    return _between(*((2, 1) if value < 0 else (4, 5)), (abs(value) - _CLEAR) / (1 - _CLEAR))
 
 
-def _rgb(color):
-    return [int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+def _between(dark, bright, place):
+    """The colour at a place from 0 to 1 between two of COLORS; None below 0."""
+    ends = ([int(COLORS[number][n : n + 2], 16) / 255 for n in (1, 3, 5)] for number in (dark, bright))
+    return [a + place * (b - a) for a, b in zip(*ends)] if place >= 0 else None

@@ -69,6 +69,14 @@ def test_an_offset_is_shown_and_used_only_by_the_next_correction(ready, actor, u
     assert not ready.ui.foundOffsetLabel.visible
 
 
+def test_an_offset_of_nothing_has_no_minus(ready):
+    from SparseCTReconPanel.corrections_run import FoundOffset
+
+    offset = FoundOffset("", ready.parameterNode.scanVolume)
+    offset.found = {"u_mm": -0.002, "unexplained": 0.02, "unexplained_before": 0.02}
+    assert "lies +0.00 mm" in offset.said
+
+
 def test_without_a_scan_the_buttons_say_what_is_missing(panel, ct):
     panel.ui.correctionsButton.collapsed = False
     section(panel).update()

@@ -102,10 +102,34 @@ def test_the_colours_are_clear_where_there_is_nothing_to_see(slicer, examined):
     shares = nodes["determined"].GetDisplayNode().GetColorNode()
     colour = [0.0] * 4
     opacities = []
-    for node, entry in ((signed, 127), (signed, 0), (signed, 254), (shares, 254), (shares, 0)):
+    entries = ((signed, 0), (signed, 80), (signed, 90), (signed, 127), (signed, 164), (signed, 174), (signed, 254))
+    entries += ((shares, 0), (shares, 120), (shares, 134), (shares, 254))
+    for node, entry in entries:
         node.GetColor(entry, colour)
         opacities.append(colour[3])
-    assert opacities == pytest.approx([0, 1, 1, 0, 1], abs=0.01)
+    assert opacities == [1, 1, 0, 0, 0, 1, 1] + [1, 1, 0, 0], "slice views take any other opacity for full"
+
+
+def test_little_that_contradicts_leaves_the_slice_as_it_is(slicer, trust, examined, host):
+    from SparseCTReconPanel import trust_maps
+
+    def middle(value):
+        voxels = slicer.util.arrayFromVolume(examined.mapNodes["contradiction"])
+        voxels[:] = value
+        slicer.util.arrayFromVolumeModified(examined.mapNodes["contradiction"])
+        picture = views.shown("Red")
+        return picture[picture.shape[0] // 2, picture.shape[1] // 2, :3].astype(int)
+
+    views = host.show_views()
+    try:
+        trust_maps.show(trust.made, None)
+        views.sliceWidget("Red").sliceLogic().FitSliceToBackground()
+        alone = middle(0.0)
+        trust_maps.show(trust.made, examined.mapNodes["contradiction"])
+        assert (middle(2.5) == alone).all() and (middle(-2.5) == alone).all()
+        assert middle(8.0)[0] > middle(8.0)[2] and middle(-8.0)[2] > middle(-8.0)[0], "orange, blue"
+    finally:
+        host.hide_views()
 
 
 def test_maps_are_chosen_and_taken_away_and_are_no_results(slicer, trust, examined):
