@@ -15,9 +15,11 @@ from ..networks import scan_range, xgrm_weights
 from ..networks.xgrm_result import Reconstruction
 from ..scan import Scan
 from .admm_tv import first_volume
-from .checks import check_memory, free_bytes
+from .checks import check_memory, fits_memory, free_bytes
+from .domain import domain
 from .feed_forward import check_views
 from .reconstruct import DISCLAIMER, choose_device
+from .surroundings import without_surroundings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ def novel_views(scan: Scan, geometry: Geometry, weights: str = "auto", grid: Gri
     weights : str
         X-GRM's: a name, a file, or "auto" for what the scan seems to show.
     grid : Grid, optional
-        Places of the Gaussians; by default those of the scan's field of view.
+        Places of the Gaussians, and more around them where the object reaches beyond, see `domain`; by default those of the scan's field
+        of view.
     device : str
         "auto", "cpu" or "cuda".
 
@@ -51,7 +54,8 @@ def novel_views(scan: Scan, geometry: Geometry, weights: str = "auto", grid: Gri
     method = methods.get("x-grm")
     check_views("X-GRM", scan)
     device, grid = choose_device(device, method), grid or default_grid(scan.geometry)
-    check_memory(method, scan, grid, method.Options(weights=weights), free_bytes(device))
+    options, free = method.Options(weights=weights), free_bytes(device)
+    check_memory(method, scan, grid, options, free)
     network, file = xgrm_weights.load(_chosen(weights, scan))
     network = network.to(device)
     warning = scan_range.warning(file.card, file.name, scan, partial(scan_range.features, network, scan))
@@ -64,8 +68,10 @@ def novel_views(scan: Scan, geometry: Geometry, weights: str = "auto", grid: Gri
         "warnings": warning,
         "disclaimer": DISCLAIMER,
     }
-    first = first_volume(scan, grid) if network.size.around else None
-    rendered = np.maximum(Reconstruction(network, scan, grid, first).xrays(geometry), 0)
+    works_on = domain(scan, grid, lambda larger: fits_memory(method, scan, larger, options, free))
+    measured = without_surroundings(scan, works_on)
+    first = first_volume(measured, works_on.grid) if network.size.around else None
+    rendered = np.maximum(Reconstruction(network, measured, works_on.grid, first).xrays(geometry), 0)
     return Scan(rendered, geometry, None, scan.mu_water, provenance)
 
 

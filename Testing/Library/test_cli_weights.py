@@ -13,7 +13,9 @@ from released_dice import state_dict
 
 from SparseCTReconLib import Geometry, novel_views, read_scan, resources, weight_files, weights, write_scan
 from SparseCTReconLib.errors import InputError
+from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.methods.admm_tv import first_volume
+from SparseCTReconLib.methods.domain import domain
 from SparseCTReconLib.networks import dice_weights, scan_range
 from SparseCTReconLib.networks.xgrm_result import Reconstruction
 
@@ -108,7 +110,7 @@ def test_novel_views_are_those_of_the_networks_gaussians_and_say_that_they_were_
     path, scan = small_weights.xgrm(shelf), small_xgrm.scan()
     geometry = Geometry.circular(3, 220.0, 330.0, (10, 12), (4.0, 4.0), offset_mm=(3.0, 1.0))
     made = novel_views(scan, geometry, weights=str(path), grid=small_xgrm.GRID)
-    wanted = Reconstruction(small_xgrm_network(path), scan, small_xgrm.GRID).xrays(geometry)
+    wanted = Reconstruction(small_xgrm_network(path), scan, domain(scan, small_xgrm.GRID).grid).xrays(geometry)
     np.testing.assert_allclose(made.projections, np.maximum(wanted, 0), atol=1e-6)
     assert made.geometry is geometry and made.photons is None and np.ptp(made.projections) > 0
     assert "not measured" in made.provenance["novel_views"] and "x-grm_limb" in made.provenance["weights"]
@@ -126,9 +128,19 @@ def test_a_network_that_betters_a_first_volume_renders_what_it_makes_of_it(shelf
     path, scan = small_weights.bettering(shelf, "x-grm"), small_xgrm.scan()
     geometry = Geometry.circular(2, 220.0, 330.0, (10, 12), (4.0, 4.0))
     made = novel_views(scan, geometry, weights=str(path), grid=small_xgrm.GRID)
-    first = first_volume(scan, small_xgrm.GRID)
-    wanted = Reconstruction(small_xgrm_network(path), scan, small_xgrm.GRID, first).xrays(geometry)
+    grid = domain(scan, small_xgrm.GRID).grid
+    wanted = Reconstruction(small_xgrm_network(path), scan, grid, first_volume(scan, grid)).xrays(geometry)
     np.testing.assert_allclose(made.projections, np.maximum(wanted, 0), atol=1e-6)
+
+
+def test_what_reaches_beyond_the_grid_casts_its_shadow_too(shelf):
+    path, scan = small_weights.bettering(shelf, "x-grm"), small_xgrm.scan()
+    size = tuple(n // 2 for n in small_xgrm.GRID.size)
+    inner = Grid.centred(size, small_xgrm.GRID.spacing_mm, small_xgrm.GRID.centre_mm)
+    made = novel_views(scan, scan.geometry, weights=str(path), grid=inner).projections
+    cut = Reconstruction(small_xgrm_network(path), scan, inner, first_volume(scan, inner)).xrays(scan.geometry)
+    wrong, more_wrong = (np.linalg.norm(xrays - scan.projections) for xrays in (made, cut))
+    assert wrong < 0.6 * more_wrong
 
 
 def test_the_command_writes_a_scan_of_the_same_machine(few, shelf, tmp_path, capsys):
