@@ -48,6 +48,21 @@ class Tutorial:
         orbit = rendering.models_image((2 * side, panel.height() - side))
         return beside(panel, stacked(beside(*top), orbit))
 
+    def corrections(self):
+        """The detector's offset found and shown; what a scan needs, chosen."""
+        self.ui.correctionsButton.collapsed = False
+        section = self.section("CorrectionsSection")
+        self.panel.update()
+        self.ui.findOffsetButton.click()
+        self.wait(lambda: section._run is None)
+        section.choose("scatter", "on", "fraction=0.05")
+        section.choose("rings", "measured")
+        picture = self.grab("CorrectionsSection")
+        for name in section.chosen():
+            section.choose(name, "off")
+        self.ui.correctionsButton.collapsed = True
+        return picture
+
     def method(self):
         """Choose a method."""
         self.ui.showOrbitCheckBox.checked = self.ui.showProjectionsCheckBox.checked = False
@@ -69,6 +84,25 @@ class Tutorial:
         picture = beside(panel, stacked(views, rendering.chart_image(chart, (2 * side, panel.height() - side))))
         self.wait(lambda: not self.panel.run.active)
         return picture
+
+    def trust(self):
+        """What contradicts the measurements, and what the views determine, over the result."""
+        self.ui.trustSectionButton.collapsed = False
+        section = self.section("TrustSection")
+        section.refresh()
+        self.ui.trustButton.click()
+        self.wait(lambda: section.examination and not section.examination.active, 1800)
+        label = self.ui.trustStatusLabel
+        label.setMinimumHeight(label.heightForWidth(label.width))
+        panel = self.grab("TrustSection")
+        side = panel.height()
+        maps = []
+        for shown in (1, 2):
+            self.ui.trustMapSelector.currentIndex = shown
+            maps.append(self.view("Green", side))
+        self.ui.trustMapSelector.currentIndex = 0
+        self.ui.trustSectionButton.collapsed = True
+        return beside(panel, *maps)
 
     def compare(self):
         """A second method beside the first one, their differences from the CT, and the figures."""
@@ -155,9 +189,9 @@ def save(picture, path):
 
 def main(folder: str = str(ROOT / "Resources" / "Screenshots")) -> None:
     tutorial = Tutorial()
-    for name in ("scan", "method", "run", "compare"):
+    for name in ("scan", "corrections", "method", "run", "trust", "compare"):
         picture = getattr(tutorial, name)()
-        save(picture, Path(folder) / f"{name}.png")
+        save(picture, Path(folder) / f"{'trust_panel' if name == 'trust' else name}.png")
     tutorial.panel.cleanup()
 
 
