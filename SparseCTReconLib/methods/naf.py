@@ -230,9 +230,9 @@ class Run:
         start = self.start
         done = start.resume(resume) if resume else 0
         for step, state in enumerate(start.states(done), start=done + 1):
-            stage = "iterating" if step <= start.turns[0] else "iterating after restoration"
+            stage = "iterating" if step <= start.unmended else "iterating after restoration"
             metrics = {"residual": state.residual / start.scale}
-            arrays = partial(lambda state, step: {**start.solver.arrays(state), "step": np.array(step)}, state, step)
+            arrays = partial(lambda state, step: {**start.arrays(state), "step": np.array(step)}, state, step)
             spent = yield State(stage, step, self.steps, partial(start.means, state), metrics, arrays, facts=start.facts(step))
             self.spent = spent or 0.0
         self.spent_before = self.spent

@@ -139,7 +139,7 @@ class Run:
         start = self.start
         done = start.resume(resume) if resume else 0
         for self.step, state in enumerate(start.states(done), start=done + 1):
-            arrays = partial(lambda state, step: {**start.solver.arrays(state), "step": np.array(step)}, state, self.step)
+            arrays = partial(lambda state, step: {**start.arrays(state), "step": np.array(step)}, state, self.step)
             metrics = {"residual": state.residual / start.scale}
             self.spent = (yield State("iterating", self.step, self.steps, partial(start.means, state), metrics, arrays)) or 0.0
 

@@ -108,7 +108,7 @@ def test_a_volume_names_the_weights_that_have_shaped_it_and_no_others(tiny, tmp_
     short = {"iterations": 10, "levels": 4, "hidden": 16}
     network = restoration.load()[1].source
     assert "restoration (sha256 " in network
-    turn = StartingVolume(*tiny, lambda mu: mu).turns[0]
+    turn = StartingVolume(*tiny, lambda mu: mu).unmended
     assert said(*tiny, turn, **short) == ("", None)
     assert said(*tiny, turn + 1, **short) == (network, None)
     assert said(*tiny, None, **short) == (network, "numba")
@@ -150,6 +150,36 @@ def test_the_recommended_run_goes_on_exactly_from_any_stage(tiny, few, kept_at):
     resumed = list(method.run(scan, grid, options, resume=kept))
     assert len(resumed) == state.steps - min(kept_at, state.steps - 1)
     np.testing.assert_array_equal(resumed[-1].volume(), state.volume())
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_mending_goes_on_exactly_from_every_pass(tiny, few):
+    scan, grid = scan_of(Phantom(11.0), circular(views=1 if few else 8)), tiny[1]
+    through = StartingVolume(scan, grid, lambda mu: 1.02 * mu)
+    kept = []
+    for step, state in enumerate(through.states(), start=1):
+        kept.append({name: np.array(array) for name, array in (through.arrays(state) | {"step": step}).items()})
+    assert len(kept) == through.passes == through.unmended + (4 if few else 2) * 10
+    for step in range(through.unmended - 1, through.passes, 7):
+        resumed = StartingVolume(scan, grid, lambda mu: 1.02 * mu)
+        assert len(list(resumed.states(resumed.resume(kept[step - 1])))) == through.passes - step
+        np.testing.assert_array_equal(resumed.solver.state.x, through.solver.state.x)
+
+
+def test_the_start_is_mended_in_every_round_and_the_data_agree_again(tiny):
+    scan, grid = tiny
+    seen, more = [], 0.2 * scan.mu_water
+
+    def mend(mu):
+        seen.append(np.array(mu))
+        return mu + np.float32(more)
+
+    start = StartingVolume(scan, grid, mend)
+    *_, last = start.states()
+    assert len(seen) == start.rounds == 2
+    for before, after in ((seen[0], seen[1]), (seen[1], start.means(last))):
+        assert abs((after - before).mean()) < 0.3 * more and np.abs(after - before).max() > 0
+    assert StartingVolume(scan, grid).passes == start.unmended
 
 
 @pytest.mark.parametrize("few", [False, True])
