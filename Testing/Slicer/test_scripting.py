@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import comparing_worker
 import numpy as np
 import pytest
+from comparing_worker import ComparingWorker
+from examining_worker import ExaminingWorker
 
 from SparseCTReconLib import Grid, Volume, formats
 
@@ -50,11 +51,15 @@ def folder(tmp_path):
     return place
 
 
+class Worker(ComparingWorker, ExaminingWorker):
+    """Answers comparisons and trust."""
+
+
 @pytest.fixture
 def comparing(slicer, actor):
     """The logic as scripts get it, with a worker that acts."""
     logic = slicer.util.getModuleLogic("SparseCTRecon")
-    logic.newTransport = comparing_worker.new_worker(actor)
+    logic.newTransport = lambda: Worker(actor)
     return logic
 
 
@@ -63,12 +68,13 @@ def test_what_the_readme_shows_takes_less_than_ten_lines(beginning):
     assert len([line for line in readme(beginning).splitlines() if line.strip()]) < 10
 
 
-def test_the_readmes_console_lines_simulate_reconstruct_and_compare(slicer, ct, comparing, actor, tmp_path, monkeypatch):
+def test_the_readmes_console_lines_simulate_reconstruct_compare_and_examine(slicer, ct, comparing, actor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ct.SetName("SparseCTReconHead")
     names = {"slicer": slicer}
     exec(readme(CONSOLE), names)
-    assert [job["task"] for job in actor.jobs] == ["simulate", "reconstruct", "compare"]
+    assert [job["task"] for job in actor.jobs] == ["simulate", "reconstruct", "compare", "trust"]
+    assert names["maps"] and names["outline"] is None
     assert names["volume"].GetName() == "SparseCTReconHead admm-tv"
     assert names["tables"]["image"].GetNumberOfColumns() > 3
     assert (tmp_path / "report.html").exists()
