@@ -30,26 +30,36 @@ def list_weights(as_json: bool, report: Console) -> None:
         there = [{"name": name, "url": of.url, "licence": of.licence, "megabytes": of.megabytes} for name, of in listed.items()]
         print(json.dumps({"here": here, "to_fetch": there}, indent=1))
         return
-    table = Table("weights", "kind", "for", "views", "trained on", "licence", "MB", box=None, padding=(0, 2, 0, 0))
-    for each in found:
-        if not each.fault:
-            table.add_row(each.name, each.form, *_said(each.card), f"{each.path.stat().st_size / 1e6:.1f}")
+    table = Table("weights", "for", "views", "held out, dB", "MB", box=None, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    good = [each for each in found if not each.fault]
+    for each in good:
+        table.add_row(each.name, *_said(each.card), f"{each.path.stat().st_size / 1e6:.1f}")
     report.print(table)
-    for each in found:
-        if each.fault:
-            report.print(f"no good: {each.fault}", markup=False, highlight=False, soft_wrap=True)
-    for name, of in listed.items():
-        report.print(f"to fetch: {name} ({of.megabytes:.1f} MB, {of.licence})", markup=False, highlight=False, soft_wrap=True)
+    lines = [f"{each.name}, {each.form}, trained on: {_credit(each.card)}" for each in good]
+    lines += [f"no good: {each.fault}" for each in found if each.fault]
+    lines += [f"to fetch: {name} ({of.megabytes:.1f} MB, {of.licence})" for name, of in listed.items()]
+    for line in lines:
+        report.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _said(card: dict) -> tuple[str, str, str, str]:
-    """Of a card: for which parts of the body, views, training data, licence."""
+def _said(card: dict) -> tuple[str, str, str]:
+    """Of a card: for which parts of the body, for how many views, and for numbers of views the PSNR of CTs that were held out."""
     try:
         few, many = card["range"]["numbers"]["views"]
         views = f"{few:g} to {many:g}"
     except (KeyError, TypeError, ValueError):
         views = ""
-    return ", ".join(card.get("anatomies", ())), views, str(card.get("credit", card.get("source", ""))), str(card.get("licence", ""))
+    try:
+        figures = ", ".join(f"{of['views']:d}: {of['psnr_db']:.1f}" for of in card["held_out"]["figures"])
+    except (KeyError, TypeError, ValueError):
+        figures = ""
+    return ", ".join(card.get("anatomies", ())), views, figures
+
+
+def _credit(card: dict) -> str:
+    """Of a card: training data and licence."""
+    return "; ".join(str(card[key]) for key in ("credit", "source", "licence") if card.get(key))
 
 
 def get_weights(asked: str, sha256: str, licence_accepted: bool, console: Console) -> tuple[Path, str]:

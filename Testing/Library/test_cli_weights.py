@@ -42,11 +42,13 @@ def few(tmp_path):
 
 
 def test_the_list_says_what_there_is_for_what_and_what_is_no_good(shelf, capsys):
-    small_weights.dice(shelf, [small_xgrm.scan(6, seed) for seed in range(8)])
+    held_out = {"figures": [{"views": 6, "psnr_db": 31.26}, {"views": 10, "psnr_db": 33.0}]}
+    small_weights.dice(shelf, [small_xgrm.scan(6, seed) for seed in range(8)], held_out=held_out)
     (shelf / "broken.safetensors").write_bytes(b"0123")
     assert run("weights", "list") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "deepsparse_limb" in said and "limb" in said and "6 to 6" in said and "CC0" in said and "noise" in said
+    assert "6: 31.3, 10: 33.0" in said
     assert "no good: " in said and "broken.safetensors cannot be read" in said
     assert run("weights", "list", "--json") == 0
     found = json.loads(capsys.readouterr().out)
