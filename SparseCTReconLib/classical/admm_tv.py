@@ -116,15 +116,14 @@ def reweighted(
 ) -> Iterator[ADMMState]:
     """Yield the state after each pass: `turns[0]` passes, then the voxels' weights from what there is, `turns[1]` passes, and so on.
 
-    Parameters are those of `admm_tv`, and `eps` in 1/mm. The last turn has no end.
+    Parameters are those of `admm_tv`, and `eps` in 1/mm.
     """
     state = start
     for number, passes in enumerate(turns):
         if number:
             prox.weigh(edge_weights(state.x.cpu().numpy(), eps))
             state = ADMMState(state.x, None, None, RESTART, state.subsets)
-        last = number == len(turns) - 1
-        for after in islice(admm_tv(A, y, weights, tv_weight, prox, state), None if last else passes):
+        for after in islice(admm_tv(A, y, weights, tv_weight, prox, state), passes):
             yield (state := after)
 
 

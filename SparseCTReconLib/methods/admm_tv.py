@@ -67,7 +67,7 @@ class ADMMTV(Method):
         scale = float(torch.linalg.vector_norm(solver.y)) or 1.0
         neighbour = neighbour_weight(scan, grid)
         yield from iterate_states(
-            solver.states(remaining(turns, done)),
+            solver.states(turns, done),
             "iterating",
             sum(turns),
             done,
@@ -103,9 +103,11 @@ class Solver:
         self.eps = EDGE * scan.mu_water
         self.state = ADMMState(self.A.zeros(), None, None, 0, options.subsets(scan.views))
 
-    def states(self, turns: list[int]) -> Iterator[ADMMState]:
-        """Yield the state after each pass, reweighting total variation between the turns."""
-        yield from reweighted(self.A, self.y, self.weights, self.tv_weight, self.prox, self.state, self.eps, turns)
+    def states(self, turns: list[int], done: int = 0) -> Iterator[ADMMState]:
+        """Yield the state after each pass that is left of the turns, between which total variation is reweighted, and keep it."""
+        left = remaining(turns, done)
+        for self.state in reweighted(self.A, self.y, self.weights, self.tv_weight, self.prox, self.state, self.eps, left):
+            yield self.state
 
     def arrays(self, state: ADMMState) -> dict[str, np.ndarray]:
         """What `resume` goes on from."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -30,7 +29,7 @@ from ..networks.posed_views import LEAST_VIEWS
 from ..operators.averaging import neighbour_weight, voxel_means
 from ..scan import Scan
 from ..weight_files import WeightFile
-from .admm_tv import ADMMTV, ADMMTVOptions, Solver, remaining
+from .admm_tv import ADMMTV, ADMMTVOptions, Solver
 from .agreement import Agreement, Wish
 from .base import Method, MethodOptions, State, option, require_more
 
@@ -182,9 +181,7 @@ class Run:
     def _approach(self, done: int) -> Iterator[State]:
         """States of the first volume."""
         solver, scale = self.solver, float(self.solver.y.norm()) or 1.0
-        left = sum(self.turns) - done
-        for step, state in enumerate(islice(solver.states(remaining(self.turns, done)), left) if left > 0 else (), start=done + 1):
-            solver.state = state
+        for step, state in enumerate(solver.states(self.turns, done), start=done + 1):
             arrays = partial(self._arrays, state, step)
             yield State("iterating", step, self.steps, partial(self._means, state), {"residual": state.residual / scale}, arrays)
 

@@ -20,13 +20,12 @@ some of that on limbs where they are many (PSNR in dB, a head and limbs that the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 
 from ..classical.admm_tv import ADMMState
 from ..operators.averaging import neighbour_weight, voxel_means
-from .admm_tv import ADMMTVOptions, Solver, remaining
+from .admm_tv import ADMMTVOptions, Solver
 from .agreement import Agreement, Wish
 
 FEW = 0.125
@@ -77,11 +76,8 @@ class StartingVolume:
 
     def states(self, done: int = 0) -> Iterator[ADMMState]:
         """Yield the state after each pass from `done` on."""
-        left = self.unmended - done
-        for state in islice(self.solver.states(remaining(self.turns, done)), left) if left > 0 else ():
-            self.solver.state = state
-            yield state
-        for _ in range(max(0, -left) // WISH.passes, self.rounds):
+        yield from self.solver.states(self.turns, done)
+        for _ in range(max(0, done - self.unmended) // WISH.passes, self.rounds):
             self.agreement = self.agreement or self._mended()
             for state in self.agreement.states():
                 self.solver.state = state

@@ -1,6 +1,5 @@
 """A learned volume and the measurements: what is minimised, what is kept, what stays as it was."""
 
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -129,7 +128,7 @@ def test_after_admm_tv_it_goes_on_with_what_that_knew():
     """Where the network changes nothing, hardly anything changes: the dual variables are those that belong to the volume."""
     scan = scan_of(Phantom(11.0), circular())
     solver = Solver(scan, GRID, ADMMTVOptions())
-    *_, state = islice(solver.states([200]), 200)
+    *_, state = solver.states([200])
     neighbour = neighbour_weight(scan, GRID)
     means, dual = voxel_means(state.x.numpy(), neighbour), solver.prox.dual.copy()
     moved = {}
