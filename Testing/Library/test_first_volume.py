@@ -31,6 +31,16 @@ def test_a_voxel_s_middle_shows_that_voxel():
     np.testing.assert_allclose(found, [volume[k, j, i] for i, j, k in index.tolist()], atol=1e-4)
 
 
+def test_in_mixed_precision_a_point_is_looked_up_where_it_is():
+    """A product of matrices in bfloat16 would move it by a tenth of a voxel of 64, by half a one of 256."""
+    grid, box = Grid.centred((64, 64, 64), (2.0,) * 3), Box((0.0, 0.0, 0.0), (130.0,) * 3)
+    ramp = np.broadcast_to(np.arange(64, dtype=np.float32), grid.shape)
+    first, points = First.of(ramp, grid, box), torch.from_numpy(np.random.default_rng(0).uniform(-0.9, 0.9, (200, 3))).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = first.at(first.volume[None], points)[0]
+    np.testing.assert_allclose(found, points[:, 0] * 65 / 2 + 31.5, atol=1e-3)
+
+
 def test_it_begins_as_the_restoring_network_that_ships():
     scan, first = random_scan(), some_volume() * 0.02
     made = reconstruct(begin(BETTERING), scan, GRID, first=first)
