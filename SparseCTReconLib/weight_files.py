@@ -77,14 +77,14 @@ def read(path, form: str | tuple[str, ...], called: str) -> WeightFile:
     path = Path(path)
     with _opened(path) as file:
         metadata = file.metadata() or {}
+        found = metadata.get("format")
+        if found not in ((form,) if isinstance(form, str) else form):
+            raise InputError(f"{path} holds no {called}: give a file that `sparsectrecon train` wrote", "bad-weights")
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    found = metadata.get("format")
-    if found not in ((form,) if isinstance(form, str) else form):
-        raise InputError(f"{path} holds no {called}: give a file that `sparsectrecon train` wrote", "bad-weights")
-    text = metadata.get("card", "")
-    if metadata.get("sha256") != checksum(text, arrays):
+    _, card = _told(metadata, path)
+    if metadata.get("sha256") != checksum(metadata["card"], arrays):
         raise InputError(f"{path}: the checksum is wrong, so the file was changed or damaged: copy it anew", "bad-checksum")
-    return WeightFile(path.stem, json.loads(text), arrays, metadata["sha256"], found)
+    return WeightFile(path.stem, card, arrays, metadata["sha256"], found)
 
 
 def read_card(path) -> tuple[str, dict]:
@@ -98,6 +98,11 @@ def read_card(path) -> tuple[str, dict]:
     path = Path(path)
     with _opened(path) as file:
         metadata = file.metadata() or {}
+    return _told(metadata, path)
+
+
+def _told(metadata: dict[str, str], path: Path) -> tuple[str, dict]:
+    """Kind and version, and the card, of what `write` puts before the weights."""
     try:
         form, card = metadata["format"], json.loads(metadata["card"])
     except (KeyError, ValueError):
@@ -115,7 +120,7 @@ def _opened(path: Path):
             yield file
     except FileNotFoundError:
         raise InputError(f"{path} does not exist", "no-such-file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # numpy has no bfloat16
         raise InputError(f"{path} cannot be read as safetensors ({error}): copy it anew or train it again", "bad-weights") from None
 
 

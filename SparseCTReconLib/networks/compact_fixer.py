@@ -15,6 +15,7 @@ from torch.nn import functional
 from .. import weight_files
 from ..fields.anatomy import ANATOMIES
 from ..weight_files import WeightFile
+from .filled import network_of
 
 REACH = 2
 """Neighbours on either side of a slice that are looked at."""
@@ -137,7 +138,7 @@ class CompactFixer:
 
     def __init__(self, network: CompactNetwork, file: WeightFile):
         self.network = network.eval()
-        self.source, self.anatomies = file.source, tuple(file.card["anatomies"])
+        self.source, self.anatomies = file.source, tuple(file.card.get("anatomies", ()))
 
     def repair(self, stack: np.ndarray, xrays: np.ndarray, organ: str) -> np.ndarray:
         """The stack [z, y, x], relative to water, repaired slice by slice."""
@@ -164,7 +165,6 @@ def save(network: CompactNetwork, path, card: dict) -> None:
 
 
 def from_file(file: WeightFile) -> CompactNetwork:
-    """The network of a file that `save` wrote."""
-    network = CompactNetwork(tuple(file.card["widths"]))
-    network.load_state_dict({name: torch.from_numpy(array).float() for name, array in file.arrays.items()})
+    """The network of a file that `save` wrote; InputError where its weights do not fit."""
+    network = network_of(file, lambda card: CompactNetwork(tuple(card["widths"])))
     return network.to(memory_format=torch.channels_last)

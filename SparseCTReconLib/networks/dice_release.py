@@ -24,7 +24,8 @@ import torch
 from ..errors import InputError
 from .dice import DiCE
 from .dice_configuration import Configuration
-from .dice_weights import fill, save
+from .dice_weights import LEFT_OUT, save, settle
+from .filled import fill
 
 ANATOMIES = {
     "abdomen": (2.0, (409.6, 409.6, 409.6)),
@@ -123,9 +124,10 @@ def from_release(state: dict[str, torch.Tensor], top: float = 2.0) -> DiCE:
     try:
         configuration = _configuration(state, top)
         network, scales = DiCE(configuration), len(configuration.widths)
-        fill(network, {_name(name, scales): _turned(tensor.float()) for name, tensor in state.items()})
+        fill(network, {_name(name, scales): _turned(tensor.float()) for name, tensor in state.items()}, LEFT_OUT)
     except (InputError, TypeError, IndexError) as error:
         raise InputError(f"no weights of DeepSparse's model: {error}", "bad-weights") from None
+    settle(network)
     return network.eval()
 
 

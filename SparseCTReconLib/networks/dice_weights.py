@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from .. import weight_files
-from ..errors import InputError
+from ..formats.files import named
 from ..geometry import Geometry
 from ..weight_files import WeightFile
 from .dice import DiCE
 from .dice_configuration import Configuration
 from .dice_views import Box
+from .filled import network_of
 
 FORMAT = "SparseCTRecon dice 1"
 CALLED = "weights of DiCE"
@@ -38,12 +39,10 @@ def load(path) -> tuple[DiCE, WeightFile]:
         For a file that is missing, damaged, or holds something else.
     """
     file = weight_files.read(path, FORMAT, CALLED)
-    try:
-        network = DiCE(Configuration.from_card(file.card.get("configuration", {})))
-        fill(network, {name: torch.from_numpy(array).float() for name, array in file.arrays.items()})
-    except InputError as error:
-        raise InputError(f"{path}: {error}", "bad-weights") from None
-    return network.eval(), file
+    with named(path):
+        network = network_of(file, lambda card: DiCE(Configuration.from_card(card.get("configuration", {}))), LEFT_OUT)
+    settle(network)
+    return network, file
 
 
 def box(file: WeightFile, geometry: Geometry) -> Box:
@@ -52,25 +51,8 @@ def box(file: WeightFile, geometry: Geometry) -> Box:
     return Box(geometry.isocentre_mm, tuple(edges_mm)) if edges_mm else Box.of(geometry)
 
 
-def fill(network: DiCE, state: dict[str, torch.Tensor]) -> None:
-    """Give a network its weights, of which `LEFT_OUT` may be missing.
-
-    Raises
-    ------
-    InputError
-        Where others are missing, there are unknown ones, or some have other shapes or values that are not finite.
-    """
-    needed = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(LEFT_OUT)}
-    known = {name: tensor for name, tensor in state.items() if not name.endswith(LEFT_OUT)}
-    for name in sorted(needed.keys() | known.keys()):
-        if name not in needed or name not in known:
-            raise InputError(f"the weights' {name} is {'unknown' if name in known else 'missing'}: give weights of this network")
-        if known[name].shape != needed[name].shape:
-            found, wanted = tuple(known[name].shape), tuple(needed[name].shape)
-            raise InputError(f"the weights' {name} is of shape {found} where {wanted} is wanted: give weights of this network")
-        if not torch.isfinite(known[name]).all():
-            raise InputError(f"the weights' {name} has values that are not finite: train or copy them anew")
-    network.load_state_dict(known, strict=False)
+def settle(network: DiCE) -> None:
+    """Make up what is left out of the codebooks of a network that was given its weights."""
     for quantiser in network.quantisers:
         quantiser.settle()
 

@@ -16,7 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from .. import resources, weight_files
+from ..formats.files import named
 from ..weight_files import WeightFile
+from .filled import network_of
 
 FACTOR = 8
 """Voxels along each axis must be a multiple of this; `restore` pads."""
@@ -156,9 +158,9 @@ def load(choice="shipped") -> tuple[RestorationNetwork, WeightFile] | tuple[None
         return None, None
     path = resources.find(WEIGHTS) if choice == SHIPPED else Path(choice).expanduser()
     file = weight_files.read(path, FORMAT, "weights of the restoration network")
-    network = RestorationNetwork(tuple(file.card["widths"]))
-    network.load_state_dict({name: torch.from_numpy(array).float() for name, array in file.arrays.items()})
-    return network.eval().to(memory_format=torch.channels_last_3d), file
+    with named(path):
+        network = network_of(file, lambda card: RestorationNetwork(tuple(card["widths"])))
+    return network.to(memory_format=torch.channels_last_3d), file
 
 
 def save(network: RestorationNetwork, path, card: dict) -> None:

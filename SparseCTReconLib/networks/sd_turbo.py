@@ -118,13 +118,15 @@ def load(folder, adapters, device: str = "cpu", licence_accepted: bool = False, 
     except InputError as error:
         raise InputError(f"{error}, {INSTEAD}", error.code) from None
     wanted = fixer.network.adapters()
-    if file.card["base"] != fixer.base or {k: v.shape for k, v in file.arrays.items()} != {k: tuple(v.shape) for k, v in wanted.items()}:
+    if file.card.get("base") != fixer.base or {k: v.shape for k, v in file.arrays.items()} != {
+        k: tuple(v.shape) for k, v in wanted.items()
+    }:
         message = f"{adapters} was trained on other weights than those in {folder}: give the folder that it was trained on, {INSTEAD}"
         raise InputError(message, "bad-weights")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(torch.from_numpy(file.arrays[name]))
-    fixer.source, fixer.anatomies = file.source, tuple(file.card["anatomies"])
+    fixer.source, fixer.anatomies = file.source, tuple(file.card.get("anatomies", ()))
     return fixer
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .. import resources, weight_files
 from ..errors import InputError
+from ..formats.files import named
 from ..grid import Grid
 from ..scan import Scan
 from . import compact_fixer
@@ -116,7 +117,8 @@ def load(choice: str = SHIPPED, device: str = "cpu", sd_turbo: str = "", licence
         return turbo.load(sd_turbo, path, device, licence_accepted)
     if sd_turbo:
         raise InputError(f"{path} holds a compact fixer, which needs no SD-Turbo: leave sd_turbo out", "bad-option")
-    return compact_fixer.CompactFixer(compact_fixer.from_file(file), file)
+    with named(path):
+        return compact_fixer.CompactFixer(compact_fixer.from_file(file), file)
 
 
 __all__ = ["Fixer", "VolumeRepair", "load"]

@@ -168,6 +168,16 @@ def test_files_that_hold_no_fixer_are_refused(file, tmp_path):
     refused("holds no weights of a SliceFixer", "bad-weights", tmp_path / "other.safetensors")
 
 
+def test_weights_that_do_not_fit_their_card_are_refused(file):
+    read = weight_files.read(file, compact_fixer.FORMAT, "")
+    for card, arrays, match in (
+        ({"anatomies": []}, read.arrays, "does not say the network's sizes"),
+        (read.card, {**read.arrays, "last.bias": np.zeros(3, np.float16)}, r"last.bias is of shape \(3,\)"),
+    ):
+        weight_files.write(file, compact_fixer.FORMAT, card, arrays)
+        refused(match, "bad-weights", file)
+
+
 @pytest.mark.parametrize("kept, code", [(0.5, "bad-weights"), (1.0, "bad-checksum")])
 def test_a_file_that_is_cut_off_or_changed_is_refused(file, kept, code):
     whole = bytearray(file.read_bytes())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from SparseCTReconLib import weight_files
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.networks import restoration
 from SparseCTReconLib.networks.restoration import RestorationNetwork, load, restore, save, shuffle, unshuffle
@@ -62,6 +63,39 @@ def test_files_that_are_none_are_refused(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "changed.safetensors", metadata=metadata)
     with pytest.raises(InputError, match="checksum"):
         load(tmp_path / "changed.safetensors")
+
+
+FAULTS = {
+    "of another size": ({"widths": [4, 8, 16]}, {}, "coarse.0.first.bias is of shape"),
+    "some are missing": ({}, {"stem.weight": None}, "stem.weight is missing"),
+    "not finite": ({}, {"stem.bias": np.full(4, np.inf, np.float16)}, "stem.bias has values that are not finite"),
+    "no sizes": ({"widths": None}, {}, "the card does not say the network's sizes"),
+    "sizes of nothing": ({"widths": "abc"}, {}, "the card does not say the network's sizes"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_weights_that_do_not_fit_are_refused_with_the_file_and_what_is_wrong(tmp_path, fault):
+    told, changed, match = FAULTS[fault]
+    arrays = {name: tensor.half().numpy() for name, tensor in trained().state_dict().items()} | changed
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    weight_files.write(tmp_path / "w.safetensors", restoration.FORMAT, {"widths": [4, 8, 8], **told}, arrays)
+    with pytest.raises(InputError, match=match) as caught:
+        load(tmp_path / "w.safetensors")
+    assert caught.value.code == "bad-weights" and "w.safetensors: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_in_a_format_that_numpy_has_not_are_those_of_something_else(tmp_path):
+    """As image models come from the hub."""
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "hub.safetensors")
+    with pytest.raises(InputError, match="no weights of the restoration network"):
+        load(tmp_path / "hub.safetensors")
+    metadata = {"format": restoration.FORMAT, "card": "[]", "sha256": "0" * 64}
+    save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "hub.safetensors", metadata=metadata)
+    with pytest.raises(InputError, match="cannot be read"):
+        load(tmp_path / "hub.safetensors")
 
 
 def test_the_shipped_weights_load_and_leave_air_and_water_about_alone():
