@@ -148,7 +148,7 @@ def _learnt(going, part: str, network, cts: list, fabric, consoles: tuple[Consol
 def _save(going, learner, part: str, names: list[str]) -> None:
     """Write a part's averaged weights with their card; only the last part's tells what scans they have learnt from."""
     last = part == going.parts[-1]
-    learner.save(going.place(part), going.card(names, learner.network, learner.examples) if last else {})
+    learner.save(going.place(part), going.card(names, learner.averaged(), learner.examples) if last else {})
     going.state(part).unlink(missing_ok=True)
 
 

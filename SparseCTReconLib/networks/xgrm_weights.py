@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from .. import weight_files
 from ..formats.files import named
 from ..weight_files import WeightFile
@@ -16,16 +14,9 @@ FORMAT = "SparseCTRecon x-grm 1"
 CALLED = "weights of X-GRM"
 
 
-def save(network: XGRM, path, card: dict, weights: dict[str, torch.Tensor] | None = None) -> None:
-    """Write weights with a card of JSON values that says what they were trained on and how; the network's size is added to it.
-
-    Parameters
-    ----------
-    weights : dict of str to Tensor, optional
-        Others of the same network to write in the place of its own, averages say.
-    """
-    weights = network.state_dict() if weights is None else weights
-    arrays = {name: tensor.detach().half().cpu().contiguous().numpy() for name, tensor in weights.items()}
+def save(network: XGRM, path, card: dict) -> None:
+    """Write weights with a card of JSON values that says what they were trained on and how; the network's size is added to it."""
+    arrays = {name: tensor.detach().half().cpu().contiguous().numpy() for name, tensor in network.state_dict().items()}
     weight_files.write(path, FORMAT, {**card, "size": card_of(network.size)}, arrays)
 
 

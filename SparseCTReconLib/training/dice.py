@@ -146,12 +146,6 @@ class DiCETraining(Learning):
             truth.append(torch.from_numpy(example.truth[tuple(index.T)].astype(np.float32)))
         return seen, torch.stack(points).to(device), torch.stack(truth).to(device), [example.few for example in examples]
 
-    def averaged(self) -> DiCE:
-        """A network with the averaged weights, ready for use."""
-        made = DiCE(self.network.configuration).to(self.network.device)
-        made.load_state_dict(self.average)
-        return made.eval()
-
     def save(self, path, card: dict) -> None:
         """Write the averaged weights, with a card of JSON values to which is added how they were trained."""
         trained = {"steps": self.done, "seed": self.seed, "stage": asdict(self.stage), "settings": asdict(self.settings)}

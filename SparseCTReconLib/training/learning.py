@@ -6,6 +6,7 @@ Fabric can be given for many GPUs and nodes; of every step, each process then ha
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -90,14 +91,8 @@ class Learning:
     """
 
     def __init__(self, examples, network: nn.Module, optimiser, settings, seed: int, workers: int, fabric):
-        self.examples, self.network, self.settings, self.seed, self.workers, self.fabric = (
-            examples,
-            network,
-            settings,
-            seed,
-            workers,
-            fabric,
-        )
+        self.examples, self.network, self.settings, self.seed = examples, network, settings, seed
+        self.workers, self.fabric = workers, fabric
         self.wrapped, self.optimiser = fabric.setup(Called(network), optimiser)
         self.average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         self.done, self.astray, self.diverged, self.waiting, self.waited_s = 0, 0, False, None, 0.0
@@ -170,6 +165,12 @@ class Learning:
 
     def _follow(self) -> None:
         follow(self.average, self.network.state_dict(), min(AVERAGING, 1 - REACH / (REACH - 1 + self.done)))
+
+    def averaged(self) -> nn.Module:
+        """A network with the averaged weights, ready for use."""
+        made = copy.deepcopy(self.network)
+        made.load_state_dict(self.average)
+        return made.eval()
 
     def save_state(self, path) -> None:
         """Write what `restore_state` goes on from; what was there before stays until all is written.

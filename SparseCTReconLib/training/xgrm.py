@@ -203,7 +203,7 @@ class XGRMTraining(Learning):
         """Write the averaged weights, with a card of JSON values to which is added how they were trained."""
         trained = {"steps": self.done, "seed": self.seed, "settings": asdict(self.settings)}
         with written_beside(path) as beside:
-            xgrm_weights.save(self.network, beside, {**card, "trained": trained}, self.average)
+            xgrm_weights.save(self.averaged(), beside, {**card, "trained": trained})
 
 
 def part_of(grid: Grid, first: list[int], shape: list[int]) -> Grid:

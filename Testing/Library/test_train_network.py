@@ -83,6 +83,16 @@ def test_a_card_has_the_whole_range_of_views_and_orbits_though_few_scans_are_loo
     assert not [said for said in beyond if "views" in said or "orbit" in said]
 
 
+@pytest.mark.parametrize("name", ["dice", "xgrm"])
+def test_a_card_has_the_range_as_the_weights_see_it_that_are_written(name, cts, tmp_path, monkeypatch):
+    """Those are an average; what the network has become in the last step may see scans otherwise, and nobody gets it."""
+    seen, of = {}, scan_range.of
+    monkeypatch.setattr(scan_range, "of", lambda network, *more: seen.update(network.state_dict()) or of(network, *more))
+    assert train(name, cts, tmp_path, "--set", "training.rate=0.05") == 0
+    for key, array in weights(tmp_path / "mine.safetensors", name).items():
+        np.testing.assert_array_equal(seen[key].numpy().astype(array.dtype), array, key)
+
+
 def test_what_is_trained_reconstructs_a_scan(cts, tmp_path):
     ct = prepare([cts / "ball_0.nrrd"], TEN_MM, tmp_path / "cache").cts[0]
     scan, grid, truth = held_out.scanned(ct, 4, 0)
