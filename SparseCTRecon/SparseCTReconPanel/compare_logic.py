@@ -18,6 +18,7 @@ from .compare_run import ComparisonRun
 from .comparison import Comparison
 from .previous import REQUEST, ROLES
 from .request import Request, Source
+from .scene import gridOf
 
 
 class CompareLogic:
@@ -59,7 +60,7 @@ class CompareLogic:
         self._checkNothingIsInTheWay(comparison)
         folder = slicer.util.tempDirectory(key="SparseCTRecon-compare-")
         try:
-            scans = [self._scanInWorld(node) for node in results]
+            scans = [self._scannedAs(node) for node in results]
             run = ComparisonRun(folder, comparison, reference, results, self.newTransport(), onChanged, scans)
         except Exception:
             shutil.rmtree(folder, ignore_errors=True)
@@ -108,9 +109,11 @@ class CompareLogic:
         task = run.comparison.segmenterTask
         return {name: segmenter.importLabels(file, task, names, name, run.nodeOf(name)) for name, file in run.labelFiles().items()}
 
-    def _scanInWorld(self, node):
-        """As `_scanOf`; None too for a result under a transform, of which its scan knows nothing: volumes are compared in the world."""
-        return None if node.GetParentTransformNode() else self._scanOf(node)
+    def _scannedAs(self, node):
+        """The scan of a result as a job takes it, with the voxels where the scan had them: volumes are compared at their places in the
+        world, and the scan knows nothing of transforms."""
+        path = self._scanOf(node)
+        return {"scan": path, "scanned": gridOf(node)} if path else {}
 
     def _scanOf(self, node):
         """Path of the scan that a result was made from; None where it is not there any more."""

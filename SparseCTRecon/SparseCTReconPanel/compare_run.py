@@ -25,8 +25,9 @@ class ComparisonRun(VolumesRun):
         Runs the worker.
     onChanged : callable, optional
         Called with this run whenever there is something new.
-    scans : list of (str or None), optional
-        Paths of the results' scans: there are figures within the field of view of each, and organs that it cuts are marked.
+    scans : list of dict, optional
+        Of each result its scan's path and its voxels there, as the job takes them: there are figures within the field of view of each,
+        and organs that it cuts are marked. Empty where there is no scan.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class ComparisonRun(VolumesRun):
         reference, *results = files
         job = self.comparison.job((self._referenceName, reference), dict(zip(self._names, results)), f"../{self.resultFolder}")
         for result, scan in zip(job["results"], self._scans):
-            result["scan"] = scan
+            result.update(scan)
         return job
 
     def working(self, stage):

@@ -37,18 +37,33 @@ class Entry:
     volume : Volume
     geometry : Geometry, optional
         Of the scan that it was made from: figures are given within its field of view too, and what that cuts is flagged.
+    scanned : Grid, optional
+        Where its voxels were in that scan, if it has been moved since.
+
+    Raises
+    ------
+    InputError
+        Where `scanned` holds another number of voxels than the volume.
     """
 
     name: str
     path: str
     volume: Volume
     geometry: Geometry | None = None
+    scanned: Grid | None = None
+
+    def __post_init__(self):
+        if self.scanned and self.scanned.size != self.volume.grid.size:
+            raise InputError(
+                f"{self.name}: {self.volume.grid.size} voxels, and {self.scanned.size} where it was scanned: give the volume's own",
+                "bad-grid",
+            )
 
     @classmethod
-    def read(cls, name: str, path, reference: bool = False, geometry: Geometry | None = None) -> Entry:
+    def read(cls, name: str, path, reference: bool = False, geometry: Geometry | None = None, scanned: Grid | None = None) -> Entry:
         """The volume in `path`; a reference must be a CT in HU."""
         volume = formats.read_ct(path) if reference else formats.read_volume(path)
-        return cls(name, str(path), volume, geometry)
+        return cls(name, str(path), volume, geometry, scanned)
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,7 @@ class Assessment:
 
     def _image(self, result: Entry, pair: Pair, described: dict) -> dict:
         self._begin("image figures")
-        figures = image_figures(pair, geometry=result.geometry)
+        figures = image_figures(pair, geometry=result.geometry, scanned=result.scanned)
         if (share := figures["compared_fraction"]) < _USUAL_FRACTION:
             self._warn(described, f"{100 * share:.1f} % of its voxels lie within the reference; the rest does not count")
         return figures
@@ -210,7 +225,8 @@ class Assessment:
         if labels.empty:
             self._warn(described, "TotalSegmentator found no organ in it")
         self._begin(f"organs of {result.name}")
-        view = pair.within if result.geometry is None else pair.within & field_of_view(result.geometry, pair.grid)
+        scanned = result.scanned or pair.grid
+        view = pair.within if result.geometry is None else pair.within & field_of_view(result.geometry, scanned)
         found = compare_labels(labels, reference, None if view.all() else view)
         for organ in found:
             floor = noise.get(organ["label"], {})

@@ -47,11 +47,14 @@ def evaluate(
     return image_figures(aligned(recon, reference), window_hu, geometry) | {"conventions": conventions(window_hu, geometry is not None)}
 
 
-def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU, geometry: Geometry | None = None) -> dict:
-    """What `evaluate` returns, without the conventions, of volumes that are on the same voxels already; None where undefined."""
+def image_figures(
+    pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU, geometry: Geometry | None = None, scanned: Grid | None = None
+) -> dict:
+    """What `evaluate` returns, without the conventions, of volumes that are on the same voxels already; None where undefined. `scanned`:
+    where these voxels are to the `geometry`, if not where they are in the pair."""
     image, truth, counted = pair.image, pair.truth, None if pair.whole else pair.within
     body = metrics.body_mask(truth) & pair.within
-    view = None if geometry is None else _in_view(geometry, pair)
+    view = None if geometry is None else _in_view(geometry, scanned or pair.grid) & pair.within
     ssim, body_ssim, *fov_ssim = metrics.ssims(image, truth, (counted, body, *([] if view is None else [view])), window_hu)
     found = {
         "psnr_db": metrics.psnr(image, truth, counted, window_hu),
@@ -73,10 +76,10 @@ def image_figures(pair: Pair, window_hu: tuple[float, float] = metrics.WINDOW_HU
     return {**figures, "compared_fraction": round(float(pair.within.mean()), 6)}
 
 
-def _in_view(geometry: Geometry, pair: Pair) -> np.ndarray:
+def _in_view(geometry: Geometry, grid: Grid) -> np.ndarray:
     from ..operators.field_of_view import ENOUGH, field_of_view
 
-    return (field_of_view(geometry, pair.grid) >= ENOUGH) & pair.within
+    return field_of_view(geometry, grid) >= ENOUGH
 
 
 def conventions(window_hu: tuple[float, float] = metrics.WINDOW_HU, in_view: bool = False) -> dict[str, str]:

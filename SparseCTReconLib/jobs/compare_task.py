@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import formats
 from ..evaluation.assess import Assessment, Entry, Wanted, check_names
 from ..evaluation.segmentation import Segmenter, Settings
+from ..grid import Grid
 from .events import EventWriter
 from .files import check_place, write_json
 from .spec import CompareJob
@@ -36,7 +37,9 @@ def compare(spec: CompareJob, say: EventWriter, watch: Watch) -> None:
     results = []
     for each in spec.results:
         watch.check()
-        results.append(Entry.read(each.name, each.path, geometry=geometry(each.scan)))
+        results.append(
+            Entry.read(each.name, each.path, geometry=geometry(each.scan), scanned=each.scanned and Grid.from_dict(each.scanned))
+        )
     wanted = Wanted(spec.image, spec.tissues, _settings(spec), spec.segmenter.noise_floor)
     assessment = Assessment(reference, results, wanted, folder, segmenter, listener)
     found = assessment.run()

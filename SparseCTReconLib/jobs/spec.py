@@ -77,6 +77,9 @@ class Result(BaseModel):
     name: str = Field(min_length=1)
     path: str = Field(min_length=1)
     scan: str | None = Field(None, description="scan that it was made from: what of it lies in the field of view is told by itself")
+    scanned: dict[str, Any] | None = Field(
+        None, description="its voxels where that scan had them, as Grid.to_dict gives them, if it has been moved"
+    )
 
 
 class SegmenterSettings(BaseModel):
@@ -206,7 +209,7 @@ def read_spec(path) -> AnyJob:
 
 def _result_from(folder: Path, result: Result) -> Result:
     scan = result.scan and str(folder / result.scan)
-    return Result(name=result.name, path=str(folder / result.path), scan=scan)
+    return result.model_copy(update={"path": str(folder / result.path), "scan": scan})
 
 
 def _from(folder: Path, path: str) -> str:

@@ -252,6 +252,23 @@ def test_figures_in_a_field_of_view_are_of_the_scan_of_each_result_and_shown_whe
     assert found[1]["fov_psnr_db"] == found[1]["psnr_db"] != found[0]["fov_psnr_db"]
 
 
+def test_a_result_that_was_moved_is_judged_within_the_field_of_view_where_it_was_scanned(tmp_path, segmenter):
+    narrow = Geometry.preset("linac", 30, detector_shape=(40, 16), pixel_mm=(12, 6), offset_mm=(0, 0))
+    tipped = Grid(GRID.size, GRID.spacing_mm, (400.0, -30.0, 20.0), np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
+    wanted = Wanted(tissues=False, segmentation=Settings(), noise_floor=False)
+
+    def figures(grid, **changes):
+        reference = Entry("CT", "CT.nrrd", Volume(body(), grid))
+        entry = replace(result(noise=1), geometry=narrow, volume=Volume(result(noise=1).volume.array, grid), **changes)
+        (found,) = Assessment(reference, [entry], wanted, tmp_path, segmenter).run()["results"]
+        return found["image"], [organ["at_border"] for organ in found["organs"]]
+
+    assert figures(tipped, scanned=GRID) == figures(GRID)
+    assert figures(tipped)[0]["fov_fraction"] == 0, "the scan knows nothing of its move"
+    with pytest.raises(InputError, match="NAF: .* voxels, and .* where it was scanned"):
+        replace(result(), geometry=narrow, scanned=Grid.centred((3, 4, 5), (1, 1, 1)))
+
+
 def test_the_report_tells_nothing_of_the_folders_it_came_from(tmp_path):
     write_report(assessment := Assessment(TRUTH, [result()], Wanted()), assessment.run(), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def environment(tmp_path):
 
 def start(volumes, tmp_path, environment, mood="", **values):
     results = [{"name": name, "path": str(volumes / f"{name}.nrrd")} for name in ("a", "b")]
-    results[0]["scan"] = values.pop("scan", None)
+    results[0] |= {key: values.pop(key, None) for key in ("scan", "scanned")}
     spec = {"reference": str(volumes / "ct.nrrd"), "results": results, "output": str(tmp_path / "out"), "segmenter": {"program": PROGRAM}}
     job = Job(SubprocessTransport(), on_event=(told := []).append)
     job.told = told
@@ -55,12 +55,14 @@ def of_kind(job, kind):
 
 
 def test_figures_label_maps_table_and_report_lie_in_one_folder(volumes, tmp_path, environment):
-    job = start(volumes, tmp_path, environment, organs=True, scan=str(volumes / "scan"), reference_name="Truth")
+    scanned = Grid.centred(GRID.size, GRID.spacing_mm, (0, 0, 9000)).to_dict()
+    job = start(volumes, tmp_path, environment, organs=True, scan=str(volumes / "scan"), scanned=scanned, reference_name="Truth")
     assert job.wait(timeout_s=60) is JobState.DONE, job.error
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert job.result["summary"] == found and job.result["path"] == str(tmp_path / "out")
     assert found["reference"]["name"] == "Truth" and [result["name"] for result in found["results"]] == ["a", "b"]
     assert ["fov_psnr_db" in result["image"] for result in found["results"]] == [True, False], "the first one's scan is known"
+    assert found["results"][0]["image"]["fov_fraction"] == 0, "and that it had the volume far away"
     assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()} == {
         "comparison.json",
         "comparison.csv",
@@ -123,10 +125,12 @@ def test_a_reference_that_does_not_overlap_is_the_users_fault(volumes, tmp_path,
 
 def test_paths_in_a_job_file_are_taken_from_its_folder(tmp_path):
     spec = {"task": "compare", "reference": "ct.nrrd", "results": [{"name": "a", "path": "a.nrrd", "scan": "scan"}], "output": "out"}
+    spec["results"][0]["scanned"] = GRID.to_dict()
     (tmp_path / "job.json").write_text(json.dumps(spec))
     read = read_spec(tmp_path / "job.json")
     assert read.reference == str(tmp_path / "ct.nrrd") and read.results[0].path == str(tmp_path / "a.nrrd")
     assert read.results[0].scan == str(tmp_path / "scan")
+    assert Grid.from_dict(read.results[0].scanned) == GRID
 
 
 @pytest.mark.parametrize(

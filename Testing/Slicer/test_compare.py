@@ -94,14 +94,25 @@ def test_what_lies_in_the_field_of_view_of_each_result_s_scan_can_be_told(slicer
     assert first == second and formats.read_scan(first).views == 50
     fewer = finished(logic.start(ct, method="fdk", views=20)).outputNode
     assert [scan and formats.read_scan(scan).views for scan in scans(fewer, add_volume(slicer, "From elsewhere", body()))] == [20, None]
-    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    fewer.SetAndObserveTransformNodeID(moved.GetID())
-    assert scans(fewer) == [None], "its scan knows nothing of the transform"
     logic.saveScan(simulated[0].scanNode, tmp_path / "scan")
     read = finished(logic.start(scanFolder=str(tmp_path / "scan"))).outputNode
     assert scans(read) == [str(tmp_path / "scan")]
     (tmp_path / "scan").rename(tmp_path / "elsewhere")
     assert scans(read) == [None]
+
+
+def test_a_result_that_was_moved_comes_with_its_scan_and_with_its_voxels_where_that_had_them(slicer, logic, played, ct, finished):
+    from SparseCTReconPanel.scene import gridOf
+
+    result = finished(logic.start(ct, method="fdk", views=20)).outputNode
+    made = formats.read_scan(logic._scanOf(result)), gridOf(result)
+    tipped = slicer.util.vtkMatrixFromArray(np.array([[1.0, 0, 0, 50], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(tipped)
+    result.SetAndObserveTransformNodeID(transform.GetID())
+    logic.compare(ct, [result])
+    (asked,) = parse_spec(played.jobs[-1]).results
+    assert formats.read_scan(asked.scan).views == made[0].views == 20 and asked.scanned == made[1]
 
 
 def test_the_worker_gets_the_voxels_where_they_are_in_the_world(slicer, logic, played, monkeypatch):
