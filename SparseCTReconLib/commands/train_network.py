@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -67,19 +68,13 @@ def train_network(asked: Asked, console: Console, report: Console) -> Path:
         console, report = Console(quiet=True), Console(quiet=True)
     cts, held_out = _prepared(plan, paths, fabric, console)
     names = sorted({ct.source for ct in cts})
-    if fabric.global_rank == 0:
-        claim(work, going.identity(names), "--set output.work=FOLDER")
-    fabric.barrier()
+    machines.by_the_first(fabric, lambda: claim(work, going.identity(names), "--set output.work=FOLDER"))
     for part in going.parts:
         if not going.place(part).exists():
             learner = _learnt(going, part, network, cts, fabric, (console, report))
-            if fabric.global_rank == 0:
-                _save(going, learner, part, names)
-            fabric.barrier()
+            machines.by_the_first(fabric, partial(_save, going, learner, part, names))
         network, _ = going.load(going.place(part))
-    if fabric.global_rank == 0:
-        _finish(going, network.to(fabric.device), held_out, out, asked, report)
-    fabric.barrier()
+    machines.by_the_first(fabric, lambda: _finish(going, network.to(fabric.device), held_out, out, asked, report))
     return out
 
 
@@ -105,17 +100,18 @@ def plan_of(asked: Asked):
 
 def _prepared(plan, paths: tuple[list[Path], list[Path]], fabric, console: Console) -> tuple[list, list]:
     """CTs to learn from, made alike, and those that are kept out, if figures on them are wanted; what is no CT is listed."""
+    from ..training import machines
     from ..training.bodies import MadeUpLimb
     from ..training.prepared import Prepared, prepare
 
     data, (learnt_from, kept_out) = plan.data, paths
     cache = absolute(data.cache) if data.cache else cache_folder() / "cts"
-    if fabric.global_rank:
-        fabric.barrier()
-    found = prepare(learnt_from, data.how(), cache) if learnt_from or not data.made_up_limbs else Prepared([], {})
-    held_out = prepare(kept_out, data.how(), cache).cts if kept_out and plan.card.figures else []
-    if fabric.global_rank == 0:
-        fabric.barrier()
+
+    def alike() -> tuple[Prepared, list]:
+        found = prepare(learnt_from, data.how(), cache) if learnt_from or not data.made_up_limbs else Prepared([], {})
+        return found, prepare(kept_out, data.how(), cache).cts if kept_out and plan.card.figures else []
+
+    found, held_out = machines.by_the_first(fabric, alike) or alike()
     if found.skipped:
         console.print(f"{len(found.skipped)} left out:", markup=False, highlight=False)
         for why in found.skipped.values():
@@ -133,8 +129,8 @@ def _learnt(going, part: str, network, cts: list, fabric, consoles: tuple[Consol
     learner = going.learner(part, network, cts, fabric, machines.workers(going.plan.machine))
     if going.state(part).exists():
         learner.restore_state(going.state(part))
-    writing = output.logs and fabric.global_rank == 0
-    written = logs.Logs(absolute(output.logs) / part, learner.done) if writing else logs.Silent()
+    writing = output.logs and machines.by_the_first(fabric, lambda: logs.Logs(absolute(output.logs) / part, learner.done))
+    written = writing or logs.Silent()
     meter = Meter(learner)
     plain = {"markup": False, "highlight": False, "soft_wrap": True}
     steps = learnt(learner, going.state(part), output.checkpoint_s, lambda text: console.print(f"warning: {text}", **plain))

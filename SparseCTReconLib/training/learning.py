@@ -56,8 +56,8 @@ class Alone:
     def all_reduce(self, data: torch.Tensor, reduce_op: str) -> torch.Tensor:
         return data
 
-    def barrier(self) -> None:
-        pass
+    def broadcast(self, said):
+        return said
 
 
 class Called(nn.Module):

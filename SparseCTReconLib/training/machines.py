@@ -6,6 +6,11 @@ process has statistics of its own, of which the first one's are kept; codebooks 
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
 import torch
 
 from .. import machine
@@ -13,8 +18,13 @@ from ..errors import InputError
 from .learning import Alone
 from .plan import Machine
 
+Made = TypeVar("Made")
+
 MOST_WORKERS = 8
 """Processes that make examples for one GPU, if not told otherwise."""
+
+WAITING = timedelta(days=1)
+"""That processes wait for each other, see `by_the_first`: thousands of CTs take hours to make alike."""
 
 PRECISIONS = {False: "32-true", True: "bf16-mixed"}
 
@@ -34,9 +44,33 @@ def begin(wanted: Machine):
     found = torch.cuda.device_count()
     if device == "cuda" and wanted.devices > found:
         raise InputError(f"machine.devices={wanted.devices}: there are {found} GPUs: give as many or fewer", "bad-option")
-    fabric = _fabric()(accelerator=device, devices=wanted.devices, num_nodes=wanted.nodes, strategy="ddp", precision=PRECISIONS[half])
+    library = _lightning()
+    strategy, precision = library.strategies.DDPStrategy(timeout=WAITING), PRECISIONS[half]
+    fabric = library.Fabric(accelerator=device, devices=wanted.devices, num_nodes=wanted.nodes, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
+
+
+def by_the_first(fabric, work: Callable[[], Made]) -> Made | None:
+    """Let the first process do something while the others wait; what it has made, None in the others.
+
+    Raises
+    ------
+    InputError
+        In all processes where the first one's work ends in one, so that none waits for ever.
+    """
+    made, fault = None, None
+    if fabric.global_rank == 0:
+        try:
+            made = work()
+        except Exception as error:
+            fault = error
+    said = fabric.broadcast(fault and (str(fault) or type(fault).__name__))
+    if fault:
+        raise fault
+    if said:
+        raise InputError(said, "first-process")
+    return made
 
 
 def device_of(wanted: Machine) -> str:
@@ -63,15 +97,14 @@ def workers(wanted: Machine) -> int:
     return max(0, min(MOST_WORKERS, machine.cores() // wanted.devices - 1))
 
 
-def _fabric():
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
+def _lightning():
+    """The module of Fabric, which comes by itself or with all of Lightning."""
+    for name in ("lightning_fabric", "lightning.fabric"):
         try:
-            from lightning.fabric import Fabric
+            return importlib.import_module(name)
         except ImportError:
-            raise InputError(
-                "training in more than one process needs Lightning's Fabric: pip install lightning-fabric, or take one device and one node",
-                "missing-library",
-            ) from None
-    return Fabric
+            continue
+    raise InputError(
+        "training in more than one process needs Lightning's Fabric: pip install lightning-fabric, or take one device and one node",
+        "missing-library",
+    )

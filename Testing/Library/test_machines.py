@@ -100,6 +100,14 @@ def test_two_processes_take_both_steps_of_finetuning(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_fault_that_the_first_process_alone_finds_ends_all_of_them_with_its_sentence(tmp_path):
+    (tmp_path / "xgrm-2.training").mkdir()
+    (tmp_path / "xgrm-2.training" / "holiday.jpg").write_text("a beach")
+    said, _ = in_processes("xgrm", folder_of_cts(tmp_path / "cts"), tmp_path, 2)
+    assert said.returncode == 2 and "holds something else" in said.stderr and "Traceback" not in said.stderr
+
+
+@pytest.mark.slow
 def test_many_processes_with_nothing_to_learn_from_end_with_the_sentence_and_do_not_wait_for_each_other(tmp_path):
     (tmp_path / "empty").mkdir()
     said, _ = in_processes("xgrm", tmp_path / "empty", tmp_path, 2)
@@ -113,6 +121,25 @@ def test_without_lightning_many_processes_are_refused_with_what_to_install(monke
         machines.begin(Machine(device="cpu", devices=2))
     assert caught.value.code == "missing-library"
     assert isinstance(machines.begin(Machine(device="cpu")), Alone)
+
+
+def test_processes_wait_for_the_first_one_as_long_as_it_may_take_to_make_many_cts_alike(monkeypatch):
+    """Lightning's own half an hour would end a training on a large folder before its first step."""
+    fabric = pytest.importorskip("lightning_fabric", reason="Lightning's Fabric is not installed: pip install lightning-fabric")
+    asked = []
+
+    class Begun:
+        def __init__(self, **what):
+            asked.append(what)
+
+        def launch(self):
+            asked.append("launched")
+
+    monkeypatch.setattr(fabric, "Fabric", Begun)
+    machines.begin(Machine(device="cpu", devices=2, nodes=3, precision="bf16"))
+    what, launched = asked
+    assert isinstance(what["strategy"], fabric.strategies.DDPStrategy) and what["strategy"]._timeout.total_seconds() >= 24 * 3600
+    assert (what["accelerator"], what["devices"], what["num_nodes"], what["precision"]) == ("cpu", 2, 3, "bf16-mixed") and launched
 
 
 @pytest.mark.parametrize(
@@ -139,6 +166,30 @@ def test_examples_are_made_by_all_cores_that_feed_a_gpu_and_by_none_beside_a_cpu
     assert machines.workers(Machine(device="cpu")) == 0 and machines.workers(Machine(device="cpu", workers=3)) == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert machines.workers(Machine(devices=4)) == 3 and machines.workers(Machine()) == machines.MOST_WORKERS
+
+
+def test_what_the_first_process_fails_in_fails_in_all_and_what_it_makes_it_has_alone():
+    class Told(Alone):
+        def __init__(self, rank, said=None):
+            super().__init__()
+            self.global_rank, self.said, self.heard = rank, said, []
+
+        def broadcast(self, said):
+            self.heard.append(said)
+            return said if self.global_rank == 0 else self.said
+
+    def failing():
+        raise InputError("the folder is another's", "bad-output")
+
+    first, second = Told(0), Told(1, "the folder is another's")
+    with pytest.raises(InputError, match="the folder is another's") as caught:
+        machines.by_the_first(first, failing)
+    assert caught.value.code == "bad-output" and first.heard == ["the folder is another's"]
+    with pytest.raises(InputError, match="the folder is another's"):
+        machines.by_the_first(second, failing)
+    with pytest.raises(ZeroDivisionError):
+        machines.by_the_first(first, lambda: 1 / 0)
+    assert machines.by_the_first(first, lambda: 5) == 5 and machines.by_the_first(Told(1), failing) is None
 
 
 def test_where_one_process_finds_no_number_all_of_them_stop():
