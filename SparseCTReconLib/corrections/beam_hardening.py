@@ -13,13 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import InputError
-from ..units import MU_WATER
 from .base import LINE_INTEGRALS, Acquisition, Correction, parameter
 
 ORDER = 3
 VOXELS = 128
 UNEVEN = 0.3
 """How far a body that is taken for water may differ from its median; cupping alone makes a tenth of it."""
+
+LEAST = 0.1
+"""Attenuation, relative to water, below which there is no body."""
 
 
 class BeamHardening(Correction):
@@ -64,7 +66,7 @@ def water_coefficients(data: Acquisition, order: int = ORDER) -> tuple[float, ..
     from ..scan import Scan
 
     grid = default_grid(data.geometry, VOXELS)
-    body = _body(fdk_of(Scan(data.values, data.geometry, mu_water=data.mu_water), grid).numpy())
+    body = _body(fdk_of(Scan(data.values, data.geometry, mu_water=data.mu_water), grid).numpy() / data.mu_water)
     A = projector(data.geometry, grid)
     thickness = data.mu_water * A(A.volume(body)).numpy()
     # Rays that graze the surface or leave the grid say least of the thickness.
@@ -89,15 +91,15 @@ def _fitted(p: np.ndarray, thickness: np.ndarray, order: int) -> np.ndarray:
 
 
 def _body(mu: np.ndarray) -> np.ndarray:
-    """Share (0 to 1) of each voxel that lies within the one body that attenuates: within the surface on which `mu` is half of what it is
-    below, which a blur leaves where it was."""
+    """Share (0 to 1) of each voxel that lies within the one body that attenuates: within the surface on which `mu`, relative to water, is
+    half of what it is below, which a blur leaves where it was."""
     from scipy.ndimage import binary_erosion, uniform_filter
 
     smooth = uniform_filter(mu, 3)
     bright = np.percentile(smooth, 99.5)
     inside = smooth > bright / 3
     core = binary_erosion(inside, iterations=3)
-    if bright <= 0.1 * MU_WATER or core.sum() < 50:
+    if bright <= LEAST or core.sum() < 50:
         raise InputError("there is no body in the field of view whose water could be measured", "bad-correction")
     usual = np.median(smooth[core])
     if np.percentile(smooth[inside], 99) > (1 + UNEVEN) * usual or np.percentile(smooth[core], 5) < (1 - UNEVEN) * usual:

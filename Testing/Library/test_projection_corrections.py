@@ -44,6 +44,14 @@ def test_beam_hardening_is_measured_on_water_and_corrected_in_another_body_of_wa
     assert error(corrected.projections, truth) < error(other.projections, truth) / 4
 
 
+@pytest.mark.parametrize("length", [0.05, 20.0])
+def test_beam_hardening_is_measured_whatever_the_scan_takes_water_for(length):
+    thickness = Phantom(80.0, ((1.0, (0.0, 0.0, 0.0), (1.0, 0.8, 0.9), 0.0),)).line_integrals(FINE).astype(float)
+    scan = Scan(length * polychromatic(thickness), FINE, mu_water=length * MU_WATER)
+    out = correct(scan, parse({"beam-hardening": "measured"}))
+    assert error(out.projections, length * MU_WATER * thickness) < error(scan.projections, length * MU_WATER * thickness) / 5
+
+
 def test_beam_hardening_is_not_measured_on_what_is_no_water():
     with pytest.raises(InputError, match="not homogeneous"):
         correct(scan_of(clean()), parse({"beam-hardening": "measured"}))
