@@ -12,8 +12,9 @@ from rich.console import Console
 from .. import formats
 from ..errors import InputError, nearest_name
 from ..fields import mci
+from ..formats.files import written_beside
 from ..grid import Volume
-from ..jobs.files import check_place, written_beside
+from ..jobs.files import check_place
 from ..weight_files import SUFFIX
 from .running import view_of
 from .scan import absolute

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from .. import formats
 from ..errors import InputError
+from ..formats.files import written_beside
 from ..grid import Volume
-from ..jobs.files import check_place, write_json, written_beside
+from ..jobs.files import check_place, write_json
 from .scan import absolute
 from .train import check_seed, finite, watched, weights_place
 
@@ -63,7 +64,7 @@ def train_slice_fixer(
     gains = []
     for gain in watched(training.gains(), steps, "SliceFixer", "train slice-fixer", console, lambda: training.done):
         gains.append(gain)
-        if training.done % STEPS_BETWEEN_STATES == 0:
+        if training.done % STEPS_BETWEEN_STATES == 0 and training.done < steps and not training.astray:
             training.save_state(state)
     gain = float(np.mean(gains[-max(1, steps // 10) :])) if gains else 0.0
     anatomies = sorted({pair.organ for pair in made})

@@ -18,16 +18,13 @@ from torch import nn
 
 from ..errors import InputError
 from .data import Example, stream
-from .steps import another_training, follow, read_state, risen_and_fallen, write_state
+from .steps import PATIENCE, another_training, follow, no_number, read_state, risen_and_fallen, write_state
 
 WARM_UP, GRADIENT_NORM, AVERAGING = 0.05, 1.0, 0.999
 """Share of the steps in which the rate rises; largest norm of the gradient; weight of the past in the average."""
 
 REACH = 10
 """The average begins as that of the last tenth of the steps, about."""
-
-PATIENCE = 3
-"""Steps in a row whose gradient is no number, until training stops."""
 
 STATE = ("done", "identity", "network", "average", "optimiser")
 
@@ -160,8 +157,7 @@ class Learning:
 
     def _stop(self, what: str) -> None:
         self.diverged = True
-        advice = "go on from the last checkpoint with a lower rate, or look for what is wrong with the CTs"
-        raise InputError(f"{what} is no number at step {self.done}: {advice}", "diverged")
+        raise no_number(what, self.done, "go on from the last checkpoint with a lower rate, or ")
 
     def _follow(self) -> None:
         follow(self.average, self.network.state_dict(), min(AVERAGING, 1 - REACH / (REACH - 1 + self.done)))

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..networks.restoration import FACTOR, RestorationNetwork
 from .losses import error_left
 from .pairs import Pair
-from .steps import follow, risen_and_fallen
+from .steps import PATIENCE, follow, no_number, risen_and_fallen
 
 CROP, BATCH = 64, 2
 LATE_SHARE = 0.75
@@ -55,7 +55,7 @@ class Restoration:
         self.average = RestorationNetwork(self.network.widths)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
-        self.done = 0
+        self.done, self.astray = 0, 0
 
     def gains(self) -> Iterator[float]:
         """Yield after each step by how many dB the crops came closer to the truth, until all steps are done."""
@@ -63,7 +63,13 @@ class Restoration:
             yield self.step()
 
     def step(self) -> float:
-        """One step of AdamW on fresh crops."""
+        """One step of AdamW on fresh crops.
+
+        Raises
+        ------
+        InputError
+            Where the gradient has been no number for `PATIENCE` steps.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = risen_and_fallen(self.rate, self.done, self.steps, WARM_UP)
         x, truth = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*(self._draw() for _ in range(BATCH))))
@@ -74,7 +80,10 @@ class Restoration:
         left.sqrt().mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         self.done += 1
-        if torch.isfinite(norm):
+        self.astray = 0 if torch.isfinite(norm) else self.astray + 1
+        if self.astray >= PATIENCE:
+            raise no_number(f"the loss's gradient, {PATIENCE} steps long,", self.done)
+        if not self.astray:
             self.optimiser.step()
             self._follow()
         return float(-10 * left.detach().log10().mean())

@@ -24,7 +24,7 @@ from ..networks.perceptual import PerceptualLoss
 from ..operators.ssim import ssim
 from .losses import error_left
 from .slice_pairs import StackPair
-from .steps import another_training, follow, read_state, risen_and_fallen, write_state
+from .steps import PATIENCE, another_training, follow, no_number, read_state, risen_and_fallen, write_state
 
 CROP = 64
 STRUCTURE = 0.5
@@ -139,7 +139,7 @@ class SliceTraining:
         self.weights = learner.parameters()
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self.optimiser = torch.optim.AdamW(self.weights.values(), lr=learner.rate, betas=(0.9, 0.99), weight_decay=1e-4)
-        self.done = 0
+        self.done, self.astray = 0, 0
 
     def gains(self) -> Iterator[float]:
         """Yield after each step by how many dB the slices came closer to the truth, until all steps are done."""
@@ -147,7 +147,13 @@ class SliceTraining:
             yield self.step()
 
     def step(self) -> float:
-        """One step of AdamW on fresh slices."""
+        """One step of AdamW on fresh slices.
+
+        Raises
+        ------
+        InputError
+            Where the gradient has been no number for `PATIENCE` steps.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = risen_and_fallen(self.learner.rate, self.done, self.steps, WARM_UP)
         batch = self.draw()
@@ -161,7 +167,10 @@ class SliceTraining:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), GRADIENT_NORM)
         self.done += 1
-        if torch.isfinite(norm):
+        self.astray = 0 if torch.isfinite(norm) else self.astray + 1
+        if self.astray >= PATIENCE:
+            raise no_number(f"the loss's gradient, {PATIENCE} steps long,", self.done)
+        if not self.astray:
             self.optimiser.step()
             self._follow()
         return float(-10 * left.detach().log10().mean())
@@ -233,7 +242,7 @@ class SliceTraining:
                 weight.copy_(state["weights"][name])
                 self.average[name].copy_(state["average"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.done = state["done"]
+        self.done, self.astray = state["done"], 0
 
     def save(self, path, card: dict) -> None:
         """Write the averaged weights."""

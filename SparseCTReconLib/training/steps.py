@@ -12,6 +12,9 @@ import torch
 from ..errors import InputError
 from ..formats.files import written_beside
 
+PATIENCE = 3
+"""Steps in a row whose gradient is no number, until training stops."""
+
 
 def risen_and_fallen(rate: float, done: int, steps: int, rising: int) -> float:
     """The learning rate after `done` of `steps`: it rises for some and falls to nothing as half a cosine does."""
@@ -54,6 +57,11 @@ def read_state(path, names: Sequence[str], weights: Sequence[str]) -> tuple[dict
     except Exception as error:  # torch.load has no error of its own
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew", "bad-checkpoint") from None
+
+
+def no_number(what: str, step: int, instead: str = "") -> InputError:
+    """The sentence that ends a training whose loss or gradient is no number; `instead` is what else can be done than to look at the CTs."""
+    return InputError(f"{what} is no number at step {step}: {instead}look for what is wrong with the CTs", "diverged")
 
 
 def another_training(path) -> InputError:

@@ -56,6 +56,13 @@ def test_the_network_learns_to_undo_a_blur_and_the_average_follows():
     assert not np.allclose(training.average.last.weight.detach(), start.detach())
 
 
+def test_gradients_that_stay_no_number_end_the_training_instead_of_letting_it_learn_nothing():
+    spoilt = [Pair(pair.early, pair.late + np.float16("inf"), pair.truth) for pair in blurred_pairs()]
+    training = Restoration([Pair(pair.late, pair.late, pair.truth) for pair in spoilt], 9, network=RestorationNetwork((8, 8, 8)))
+    with pytest.raises(InputError, match="gradient, 3 steps long, is no number at step 3: look for"):
+        list(training.gains())
+
+
 def test_without_pairs_or_steps_there_is_nothing_to_train():
     with pytest.raises(InputError):
         Restoration([], 10)

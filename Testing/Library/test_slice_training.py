@@ -1,5 +1,7 @@
 """Training of a SliceFixer: what it is shown, what it learns, and how it goes on after a stop."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tiny_sd_turbo
@@ -218,15 +220,30 @@ def test_a_further_loss_is_asked_about_the_repaired_slices_and_counts():
     assert float(darker.weights["last.bias"].mean().detach()) < float(plain.weights["last.bias"].mean().detach()) - 1e-3
 
 
+def no_number_at(*steps):
+    """A further loss that is none at some steps."""
+    numbers = itertools.count()
+    return lambda *given: (np.nan if next(numbers) in steps else 0.0) * given[0].sum()
+
+
 def test_a_step_whose_loss_is_no_number_changes_nothing_and_training_goes_on():
-    training = SliceTraining(
-        wrong_pairs(), learner(), 4, perceptual=lambda *given: torch.tensor(torch.nan, requires_grad=True) * given[0].sum()
-    )
+    training = SliceTraining(wrong_pairs(), learner(), 6, perceptual=no_number_at(0, 1, 3, 4))
     before = {name: weight.detach().clone() for name, weight in training.weights.items()}
-    assert len(list(training.gains())) == 4
-    assert all(
-        torch.equal(weight, before[name]) and torch.equal(training.average[name], before[name]) for name, weight in training.weights.items()
-    )
+    for _ in range(2):
+        training.step()
+        assert training.astray == training.done
+        for name, weight in training.weights.items():
+            assert torch.equal(weight, before[name]) and torch.equal(training.average[name], before[name])
+    assert len(list(training.gains())) == 4 and not training.astray
+    assert all(torch.isfinite(weight).all() for weight in training.weights.values())
+    assert not torch.equal(training.weights["last.weight"], before["last.weight"])
+
+
+def test_a_loss_that_stays_no_number_ends_the_training_instead_of_letting_it_learn_nothing():
+    training = SliceTraining(wrong_pairs(), learner(), 9, perceptual=no_number_at(2, 3, 4))
+    with pytest.raises(InputError, match="gradient, 3 steps long, is no number at step 5: look for") as caught:
+        list(training.gains())
+    assert caught.value.code == "diverged" and all(torch.isfinite(weight).all() for weight in training.average.values())
 
 
 @pytest.mark.parametrize("pairs, steps", [([], 10), (wrong_pairs(), 0)])

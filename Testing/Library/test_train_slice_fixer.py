@@ -61,6 +61,25 @@ def test_after_a_stop_the_same_command_goes_on_and_ends_the_same(folder, tmp_pat
         np.testing.assert_array_equal(weights(out)[name], array)
 
 
+def test_where_it_stops_with_all_steps_done_the_card_of_the_next_go_says_what_was_gained(folder, tmp_path, monkeypatch):
+    out, save = tmp_path / "mine.safetensors", training.SliceTraining.save
+
+    def full(*arguments):
+        raise OSError("no room")
+
+    monkeypatch.setattr(training.SliceTraining, "save", full)
+    assert run("train", "slice-fixer", folder, "--out", out, *SHORT) == 2
+    monkeypatch.setattr(training.SliceTraining, "save", save)
+    monkeypatch.setattr(training.SliceTraining, "step", gain_of(training.SliceTraining.step, 0.5))
+    assert run("train", "slice-fixer", folder, "--out", out, *SHORT) == 0
+    assert weight_files.read(out, compact_fixer.FORMAT, "").card["gain_db"] == 0.5
+
+
+def gain_of(step, gain):
+    """A step that is said to have gained so much."""
+    return lambda training: step(training) * 0 + gain
+
+
 def stopping_after(steps, monkeypatch):
     """Let training be interrupted once so many steps are done; returns what undoes that."""
     step = training.SliceTraining.step

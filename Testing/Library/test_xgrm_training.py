@@ -18,8 +18,8 @@ from SparseCTReconLib.networks.xgrm import GAUSSIANS, VOXELS
 from SparseCTReconLib.operators import projector
 from SparseCTReconLib.training import learning
 from SparseCTReconLib.training.data import Example
-from SparseCTReconLib.training.learning import PATIENCE
 from SparseCTReconLib.training.losses import seen_squares
+from SparseCTReconLib.training.steps import PATIENCE
 from SparseCTReconLib.training.xgrm import Losses, Settings, XGRMTraining, around, part_of
 
 GRID = Grid.centred((12, 11, 10), (2.2, 2.4, 2.6))
