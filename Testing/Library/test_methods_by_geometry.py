@@ -105,12 +105,15 @@ QUICK = {
     "admm-tv": {},
     "naf": {"iterations": 20, "restoration": "none", "log2_table": 14},
     "inr": {"iterations": 40, "log2_table": 14},
-    "r2-gaussian": {"gaussians": 4000, "iterations": 20},
+    "r2-gaussian": {"gaussians": 2000, "fit_steps": 50, "iterations": 20},
     "diffnr-naf": {"iterations": 20},
-    "diffnr-gaussian": {"gaussians": 4000, "iterations": 20},
+    "diffnr-gaussian": {"gaussians": 2000, "iterations": 20},
     "deepsparse": {"weights": "limb", "rounds": 1},  # which have seen no chest: what makes the volume agree with the views counts
 }
 """Options that make a method quick enough for a test."""
+
+MORE_DB = dict.fromkeys(("r2-gaussian", "diffnr-gaussian"), 5.0)
+"""What Gaussians must have beyond `LEAST_DB`: with poses mixed up, a few steps leave that much of the volume that they start from."""
 
 
 @cache
@@ -147,7 +150,7 @@ def test_a_method_reconstructs_it_or_has_said_that_it_cannot(method, name):
         assert any(f": {method} " in sentence for sentence in prepare(scan, method, grid, "cpu").warnings)
         return
     found, _ = run(method, name)
-    assert found > least
+    assert found > least + MORE_DB.get(method, 0.0)
 
 
 def test_filtered_back_projection_on_a_sphere_of_views_is_not_passed_off_as_a_result():
