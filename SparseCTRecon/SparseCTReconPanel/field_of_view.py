@@ -47,7 +47,7 @@ def importFieldOfView(path, resultNode, seen):
 
 def fieldOfViewOf(resultNode):
     """The segmentation node with what enough views see of a result; None where it has none."""
-    return next((node for node in _nodes() if resultNode and node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID()), None)
+    return next((node for node in outlines() if resultNode and node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID()), None)
 
 
 def seenPart(node):
@@ -58,7 +58,7 @@ def seenPart(node):
 def show(resultNode, shown=True):
     """Show or hide the outline of a result. Those of others are hidden: they would lie over whatever is looked at."""
     own = fieldOfViewOf(resultNode)
-    for node in _nodes():
+    for node in outlines():
         if node.GetDisplayNode():
             node.GetDisplayNode().SetVisibility(shown and node is own)
 
@@ -70,14 +70,8 @@ def removeFieldOfView(resultNode):
         removeNode(node)
 
 
-def removeOrphans():
-    """Take outlines out of the scene whose result is no longer there."""
-    for node in _nodes():
-        if node.GetNodeReference(RESULT_ROLE) is None:
-            removeNode(node)
-
-
-def _nodes():
+def outlines():
+    """All outlines of the scene."""
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node.GetAttribute(KIND)]
 
 

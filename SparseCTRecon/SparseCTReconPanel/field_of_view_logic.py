@@ -1,6 +1,5 @@
 """What the module's logic does for the field of view that is marked in results; nodes in, nodes out, with or without the panel."""
 
-import slicer
 from slicer.i18n import tr as _
 
 from . import field_of_view
@@ -15,8 +14,6 @@ class FieldOfViewLogic:
       logic.showFieldOfView(volumeNode, False)
     """
 
-    _sceneTag = None
-
     def fieldOfView(self, resultNode):
         """The segmentation node with what enough views see of a result of this module; None where they see all of it."""
         return field_of_view.fieldOfViewOf(resultNode)
@@ -29,17 +26,3 @@ class FieldOfViewLogic:
         if self.fieldOfView(resultNode) is None:
             raise ValueError(_("No field of view is marked: choose a result of this module whose views do not see all of it."))
         field_of_view.show(resultNode, shown)
-
-    def followScene(self):
-        """Let what is marked in a result go with it."""
-        self._sceneTag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, self._onNodeRemoved)
-
-    def leaveScene(self):
-        """Follow the scene no longer."""
-        if self._sceneTag is not None:
-            slicer.mrmlScene.RemoveObserver(self._sceneTag)
-            self._sceneTag = None
-
-    def _onNodeRemoved(self, caller=None, event=None):
-        if not slicer.mrmlScene.IsClosing():
-            field_of_view.removeOrphans()

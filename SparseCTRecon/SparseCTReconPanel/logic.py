@@ -15,6 +15,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from SparseCTReconLib.jobs.client import JobState
 
 from . import dependencies, field_of_view, scene
+from .companions import Companions
 from .compare_logic import CompareLogic
 from .corrections_logic import CorrectionsLogic
 from .field_of_view_logic import FieldOfViewLogic
@@ -46,7 +47,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, 
         self.scanFolders = ScanFolders()
         self.queue = RunQueue()
         self.queue.onIdle = self.scanFolders.discardUnused
-        self.followScene()
+        self.companions = Companions()
 
     def getParameterNode(self):
         return SparseCTReconParameterNode(super().getParameterNode())
@@ -130,7 +131,7 @@ class SparseCTReconLogic(ScriptedLoadableModuleLogic, CompareLogic, TrustLogic, 
         self.stopExamination(message)
         self.queue.stopAll(message)
         self.scanFolders.discard()
-        self.leaveScene()
+        self.companions.leave()
 
     def _check(self, request, inputVolume, scanVolume=None):
         valid, reason = request.isValid(inputVolume, scanVolume)

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from SparseCTReconLib.jobs.client import Job, JobState
 from SparseCTReconLib.jobs.failures import explain
 
-from . import field_of_view
+from . import field_of_view, trust_maps
 from .nrrd import readNrrd
 from .previews import Previews
 from .request import writeJob
@@ -298,6 +298,7 @@ class Run:
         self._previews.forgetResult()
         array, ijkToRas, attributes = readNrrd(event["path"])
         node = self._output.finish(array, ijkToRas, attributes)
+        trust_maps.removeMaps(node)
         summary = event.get("summary", {})
         field_of_view.importFieldOfView(self.folder / field_of_view.FILE, node, summary.get("fov_fraction"))
         if step := summary.get("step"):

@@ -55,10 +55,15 @@ def isMap(node):
     return node.GetAttribute(KIND) in _RANGES
 
 
+def maps():
+    """All maps of the scene."""
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isMap(node)]
+
+
 def removeMaps(resultNode):
     """Take the maps of a result out of the scene."""
-    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        if isMap(node) and node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID():
+    for node in maps():
+        if node.GetNodeReferenceID(RESULT_ROLE) == resultNode.GetID():
             removeNode(node)
 
 

@@ -64,6 +64,8 @@ class TrustSection(Section):
         ids = [node.GetID() for node in nodes]
         selector.setCurrentIndex(ids.index(chosen) if chosen in ids else 0 if ids else -1)
         self._filling = False
+        if self.examination and self.examination.state is JobState.DONE and not self.examination.resultNode:
+            self.examination = None  # what was said of a result that has been deleted goes with it
         self._showAll()
 
     def onTrustButton(self):

@@ -71,10 +71,14 @@ def test_scripts_show_the_outline_of_one_result_at_a_time(ct, logic, cut):
     assert [is_shown(mark) for mark in marks] == [False, False]
 
 
-def test_an_outline_follows_the_transform_of_its_result(slicer, ct, logic, cut):
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    ct.SetAndObserveTransformNodeID(transform.GetID())
-    assert logic.fieldOfView(logic.process(ct)).GetTransformNodeID() == transform.GetID()
+def test_an_outline_follows_the_transform_of_its_result(slicer, ct, logic, cut, host):
+    first, second = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode") for _ in range(2))
+    ct.SetAndObserveTransformNodeID(first.GetID())
+    result = logic.process(ct)
+    assert logic.fieldOfView(result).GetTransformNodeID() == first.GetID()
+    host.process_events()
+    result.SetAndObserveTransformNodeID(second.GetID())
+    assert logic.fieldOfView(result).GetTransformNodeID() == second.GetID()
 
 
 def test_an_outline_goes_with_its_result_and_no_other(slicer, ct, logic, cut):

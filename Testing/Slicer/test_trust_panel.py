@@ -111,8 +111,60 @@ def test_examined_again_the_maps_of_before_go(slicer, trust, examined, until):
     trust.ui.trustButton.click()
     until(lambda: trust.examination is not examined and not trust.examination.active)
     assert not any(slicer.mrmlScene.GetNodeByID(nodeID) for nodeID in before - set(trust.examination.maps.values()))
-    assert len([node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetAttribute("SparseCTRecon.trust")]) == 3
+    assert len(all_maps(slicer)) == 3
     assert not examined.folder.exists()
+
+
+def all_maps(slicer):
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetAttribute("SparseCTRecon.trust")]
+
+
+def test_a_deleted_result_takes_its_maps_along_and_what_was_said_of_it(slicer, ct, trust, examined, until):
+    other = trust.panel.logic.process(ct, method="cgls", views=6)
+    kept = trust.panel.logic.examine(other)
+    displays = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeDisplayNode")
+    slicer.mrmlScene.RemoveNode(trust.made)
+    assert {node.GetID() for node in all_maps(slicer)} == {node.GetID() for node in kept.values()}
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeDisplayNode") == displays - 4 + 1, "the deleted result's own stays"
+    until(lambda: trust.ui.trustMapSelector.count == 0)
+    assert not trust.ui.trustStatusLabel.text and not trust.ui.trustReportButton.enabled
+    assert trust.result is other
+
+
+def test_maps_follow_the_transform_of_their_result(slicer, trust, examined, until):
+    def under(transform):
+        return [node.GetTransformNodeID() == (transform and transform.GetID()) for node in examined.mapNodes.values()] == [True] * 3
+
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    trust.made.SetAndObserveTransformNodeID(transform.GetID())
+    until(lambda: under(transform))
+    trust.made.SetAndObserveTransformNodeID(None)
+    assert under(None)
+
+
+def test_a_result_that_is_made_again_has_no_maps_of_what_it_was(slicer, ct, trust, examined, script):
+    script.ending = "error"
+    with pytest.raises(RuntimeError):
+        trust.panel.logic.process(ct, trust.made, method="cgls", views=6)
+    assert len(all_maps(slicer)) == 3
+    script.ending = "done"
+    trust.panel.logic.process(ct, trust.made, method="cgls", views=6)
+    assert all_maps(slicer) == []
+
+
+def test_maps_of_a_saved_scene_still_belong_to_their_result(slicer, trust, examined, until, tmp_path):
+    name = trust.made.GetName()
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(True)
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    assert len(all_maps(slicer)) == 3
+    result = slicer.util.getNode(name)
+    until(lambda: trust.result is result)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    result.SetAndObserveTransformNodeID(transform.GetID())
+    until(lambda: {node.GetTransformNodeID() for node in all_maps(slicer)} == {transform.GetID()})
+    slicer.mrmlScene.RemoveNode(result)
+    assert all_maps(slicer) == []
 
 
 def test_the_report_is_written_where_it_is_wanted(trust, examined, tmp_path):
