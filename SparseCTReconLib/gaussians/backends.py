@@ -1,7 +1,11 @@
-"""Which implementation of the Gaussians runs: numba on the CPU; Triton on CUDA, or torch where Triton does not run, which the log says."""
+"""Which implementation of the Gaussians runs: numba on the CPU; Triton on CUDA, or torch where Triton does not run, which the log says.
+
+A training asks at every step, so what is found out about a machine is kept and said once.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 
@@ -33,7 +37,7 @@ def choose(device: str = "cpu") -> str:
     if not torch.cuda.is_available():
         raise InputError(f"device cuda was asked for, but torch {torch.__version__} finds no GPU: give device cpu", "no-device")
     if reason := triton_fails(device):
-        log.warning("Gaussians run by torch, which is many times slower than triton, because: %s", reason)
+        _warn("Gaussians run by torch, which is many times slower than triton, because: %s", reason)
         return "torch"
     return "triton"
 
@@ -98,11 +102,18 @@ def _known(device: str, backend: str | None) -> str:
     return backend
 
 
+@functools.cache
+def _warn(text: str, reason: str) -> None:
+    """Say something once in a process."""
+    log.warning(text, reason)
+
+
+@functools.cache
 def _list_maker(device: str):
     """What makes the lists of an image's tiles: gsplat where it is installed and works."""
     if importlib.util.find_spec("gsplat") is None:
         return tile_lists.by_torch
     if reason := tile_lists.gsplat_fails(device):
-        log.warning("gsplat is installed but torch makes the lists of tiles, because: %s", reason)
+        _warn("gsplat is installed but torch makes the lists of tiles, because: %s", reason)
         return tile_lists.by_torch
     return tile_lists.by_gsplat

@@ -183,7 +183,7 @@ def warning(card: dict, name: str, scan: Scan, seen: Callable[[], np.ndarray]) -
         return f"the card of the weights {name} does not say what scans they have learnt from: compare what they make with admm-tv"
     try:
         found = [*_beyond(known.get("numbers", {}), numbers(scan.geometry)), *_unlike(known, scan, seen)]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the range in the card of the weights {name} cannot be read ({error}): copy them anew", "bad-weights") from None
     if not found:
         return ""

@@ -135,7 +135,14 @@ def test_a_card_without_a_range_says_that_nothing_is_known(network):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"numbers": {"views": 3}}, {"line_integrals": {"mean": [1]}}, {"numbers": {"height": [1, 2]}}, {"numbers": {"views": ["a", 1]}}],
+    [
+        {"numbers": [6, 10]},
+        {"line_integrals": {"mean": 0, "spread": 1, "farthest": "far"}},
+        {"numbers": {"views": 3}},
+        {"line_integrals": {"mean": [1]}},
+        {"numbers": {"height": [1, 2]}},
+        {"numbers": {"views": ["a", 1]}},
+    ],
 )
 def test_a_damaged_range_is_said(card, network, changed):
     with pytest.raises(InputError, match="range in the card of the weights limb cannot be read"):
