@@ -1,5 +1,7 @@
 """Fixtures that several test files use."""
 
+import sys
+
 import numpy as np
 import pytest
 from cli_cases import ISOCENTRE
@@ -51,8 +53,28 @@ def tiny():
     return tiny_scan()
 
 
+@pytest.fixture(scope="session")
+def loaded_libraries():
+    """A process that workers are forked from, begun before any test changes the environment."""
+    if sys.platform == "linux":
+        import forked_worker
+
+        forked_worker.load()
+
+
 @pytest.fixture
-def played(monkeypatch):
+def quick_workers(loaded_libraries, monkeypatch):
+    """Workers of the command line do not load their libraries anew, where processes can be forked with them."""
+    if sys.platform == "linux":
+        import forked_worker
+
+        from SparseCTReconLib.jobs import transport
+
+        monkeypatch.setattr(transport, "subprocess", forked_worker)
+
+
+@pytest.fixture
+def played(monkeypatch, quick_workers):
     """The command line knows one more method, `played`."""
     import played_cli
 

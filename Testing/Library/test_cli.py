@@ -266,10 +266,10 @@ def test_previews_land_in_their_folder(tmp_path, scan, played):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_reconstruction_goes_on_with_resume(tmp_path, scan, number):
-    program = [sys.executable, str(Path(played_cli.__file__)), "reconstruct", str(scan), str(tmp_path / "x.nrrd"), "--method", "played"]
+def test_a_stopped_reconstruction_goes_on_with_resume(tmp_path, scan, played, number):
+    command = ["reconstruct", str(scan), str(tmp_path / "x.nrrd"), "--method", "played", "--set", "steps=150", "pause_s=0.02"]
+    program = [sys.executable, str(Path(played_cli.__file__)), *command]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    program += ["--set", "steps=150", "pause_s=0.02"]
     # A shell's background job ignores SIGINT, and hands that down.
     heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     stopped = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
@@ -280,7 +280,7 @@ def test_a_stopped_reconstruction_goes_on_with_resume(tmp_path, scan, number):
     said = stopped.communicate(timeout=20)[1]
     assert stopped.returncode == 1 and "--resume" in said and "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["x.nrrd.job"]
-    assert subprocess.run([*program, "--resume"], env=environment, capture_output=True, timeout=60).returncode == 0
+    assert run(*command, "--resume") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["x.nrrd"]
 
 
