@@ -14,7 +14,8 @@ from subprocess import DEVNULL, PIPE
 
 __all__ = ["DEVNULL", "PIPE", "Popen", "load"]
 
-LIBRARIES = ["SparseCTReconLib.jobs.tasks", "SparseCTReconLib.jobs.correct_task", "SparseCTReconLib.methods.admm_tv", "SimpleITK"]
+LIBRARIES = [f"SparseCTReconLib.jobs.{name}" for name in ("tasks", "correct_task", "compare_task", "trust_task")]
+LIBRARIES += ["SparseCTReconLib.methods.admm_tv", "SimpleITK"]
 
 
 def load():

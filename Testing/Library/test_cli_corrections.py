@@ -10,6 +10,8 @@ from test_calibration import ORBITS, measured
 from SparseCTReconLib import read_scan, write_scan
 from SparseCTReconLib.corrections.chain import HISTORY
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 
 @pytest.fixture(scope="module")
 def displaced(tmp_path_factory):

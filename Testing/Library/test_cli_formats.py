@@ -10,6 +10,7 @@ from cli_cases import refused, run
 from SparseCTReconLib.formats import read_scan, read_volume
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_pickle_of_nafs_is_reconstructed_by_its_name(tmp_path):
     file = scan_files.naf(tmp_path / "chest.pickle", views=12)
     out = tmp_path / "out.nrrd"
@@ -27,12 +28,14 @@ def test_a_pickle_of_nafs_is_reconstructed_by_its_name(tmp_path):
         (lambda folder: scan_files.tigre_json(folder, mode="parallel"), "only cone beams"),
     ],
 )
+@pytest.mark.usefixtures("quick_workers")
 def test_a_scan_that_cannot_be_is_one_sentence_and_nothing_is_left(capsys, tmp_path, write, said):
     (tmp_path / "in").mkdir()
     assert said in refused(capsys, "reconstruct", write(tmp_path / "in"), tmp_path / "out.nrrd", "--method", "fdk")
     assert [path.name for path in tmp_path.iterdir() if path.name != "in"] in ([], ["out.nrrd.job"])
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_file_that_is_no_scan_is_told_what_is(capsys, tmp_path):
     (tmp_path / "a.txt").write_text("hello")
     said = refused(capsys, "reconstruct", tmp_path / "a.txt", tmp_path / "out.nrrd", "--method", "fdk")

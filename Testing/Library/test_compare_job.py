@@ -13,7 +13,10 @@ from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.jobs.client import Job, JobState, SubprocessTransport
 from SparseCTReconLib.jobs.spec import CompareJob, parse_spec, read_spec, write_spec
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="looks at processes as POSIX shows them")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="looks at processes as POSIX shows them"),
+    pytest.mark.usefixtures("quick_workers"),
+]
 PROGRAM = str(Path(__file__).with_name("played_totalsegmentator.py"))
 GRID = Grid.centred((44, 44, 6), (5, 5, 5))
 

@@ -85,6 +85,7 @@ def test_a_worker_killed_at_any_stage_leaves_what_was_there_and_the_job_can_be_d
     assert again.state is JobState.DONE and is_whole(place), again.error
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_full_disk_is_said_and_leaves_the_earlier_volume(place, scan):  # noqa: F811
     (place / "volume.nrrd").write_bytes(b"earlier")
     job = follow(start_in({"PLAYED_FILE_BYTES": "2000"}, write_job(place, scan)))
@@ -92,6 +93,7 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_volume(place, scan):  # noqa
     assert (place / "volume.nrrd").read_bytes() == b"earlier" and not leftovers(place)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_an_output_folder_that_is_removed_during_the_work_is_made_again(place, scan):  # noqa: F811
     out = place / "out"
     out.mkdir()
@@ -101,6 +103,7 @@ def test_an_output_folder_that_is_removed_during_the_work_is_made_again(place, s
     assert job.state is JobState.DONE and is_whole(out)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_scan_that_is_removed_during_the_work_is_no_longer_needed(place, scan):  # noqa: F811
     copy = shutil.copytree(scan, place / "scan")
     job = follow(start(write_job(place, copy, steps=20, pause_s=0.05)), stepping)
@@ -108,6 +111,7 @@ def test_a_scan_that_is_removed_during_the_work_is_no_longer_needed(place, scan)
     assert follow(job).state is JobState.DONE and is_whole(place)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_checkpoint_that_is_cut_is_refused_and_the_job_begins_anew_without_it(place, scan):  # noqa: F811
     job_file = write_job(place, scan, steps=30, pause_s=0.02)
     job = follow(start(job_file), stepping)
@@ -122,12 +126,14 @@ def test_a_checkpoint_that_is_cut_is_refused_and_the_job_begins_anew_without_it(
 
 
 @pytest.mark.parametrize(("steps", "code"), [(15, "out-of-memory"), (16, "gpu-lost")])
+@pytest.mark.usefixtures("quick_workers")
 def test_memory_that_runs_out_and_a_gpu_that_is_lost_are_said_with_the_way_on(place, scan, steps, code):  # noqa: F811
     job = follow(start(write_job(place, scan, steps=steps)))
     assert one_sentence(job) and job.error["code"] == code and job.error["next_step"]
     assert not (place / "volume.nrrd").exists() and not leftovers(place)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_clock_that_jumps_neither_ends_nor_delays_a_job(place, scan, monkeypatch):  # noqa: F811
     now = time.time
     job = follow(start(write_job(place, scan, steps=30, pause_s=0.02)), stepping)
@@ -154,6 +160,7 @@ def test_a_cancel_from_before_a_jump_of_the_clock_is_still_one(tmp_path):
                 signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_second_of_two_jobs_in_one_folder_is_refused_and_does_not_touch_the_first(place, scan):  # noqa: F811
     job_file = write_job(place, scan, steps=60, pause_s=0.05)
     first = follow(start(job_file), stepping)
@@ -174,6 +181,7 @@ def test_a_command_into_a_folder_that_is_in_use_leaves_it_as_it_is(place, scan):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_do_not_write_one_volume(place, scan):  # noqa: F811
     first = follow(start(write_job(place, scan, steps=60, pause_s=0.05)), stepping)
     shutil.copytree(place / "job", place / "other")

@@ -131,6 +131,7 @@ def test_cancel_ends_every_process_and_leaves_only_what_resume_needs(place, scan
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_workers")
 def test_a_method_that_hangs_is_cancelled_all_the_same(place, scan):
     job = follow(start(write_job(place, scan, pause_s=600)), lambda job: told(job, "started"))
     asked = time.monotonic()
@@ -159,6 +160,7 @@ def test_a_worker_whose_parent_has_gone_does_not_stay(place, scan):
     assert worker.wait(timeout=10) == 3
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_failure_says_one_sentence_and_leaves_the_earlier_volume(place, scan):
     (place / "volume.nrrd").write_bytes(b"earlier")
     job = follow(start(write_job(place, scan, steps=13)))
@@ -177,6 +179,7 @@ def test_a_failure_says_one_sentence_and_leaves_the_earlier_volume(place, scan):
         ({"like": "volume.nrrd"}, "the grid is said twice"),
     ],
 )
+@pytest.mark.usefixtures("quick_workers")
 def test_a_wrong_input_is_said_and_leaves_nothing(place, scan, wrong, sentence):
     wrong = {key: str(place / value) if isinstance(value, str) else value for key, value in wrong.items()}
     job = follow(start(write_job(place, scan, **wrong)))
@@ -185,6 +188,7 @@ def test_a_wrong_input_is_said_and_leaves_nothing(place, scan, wrong, sentence):
     assert [path.name for path in place.iterdir()] == ["job"]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_resume_refuses_a_checkpoint_of_other_options(place, scan):
     job_file = write_job(place, scan, steps=1000, pause_s=0.02)
     job = follow(start(job_file), stepping)

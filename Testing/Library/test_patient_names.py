@@ -80,6 +80,7 @@ def test_a_scan_from_a_scanner_is_kept_without_the_patient(tmp_path, name, caplo
 
 
 @pytest.mark.skipif(os.name == "nt", reason="looks at processes as POSIX shows them")
+@pytest.mark.usefixtures("quick_workers")
 def test_a_job_on_a_patients_run_says_nothing_of_the_patient(tmp_path):
     (tmp_path / "run.dcm").write_bytes(xray_runs.run(counts(6, 10, 32), [40], t00200011=("IS", "Doe^Jane")))
     place = tmp_path / "place"

@@ -15,6 +15,7 @@ from SparseCTReconLib.jobs import trust_task
 from SparseCTReconLib.jobs.client import Job, JobState, SubprocessTransport
 from SparseCTReconLib.jobs.spec import TrustJob, read_spec, write_spec
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
 GRID = Grid.centred((24, 24, 20), (8.0,) * 3)
 SIZE = ("--size", 20)
 
