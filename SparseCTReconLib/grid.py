@@ -97,6 +97,12 @@ class Grid:
         """Edge lengths along the grid's axes, from face to face."""
         return np.asarray(self.size) * np.asarray(self.spacing_mm)
 
+    def divided(self, size: Sequence[int]) -> Grid:
+        """The same box in so many voxels along x, y, z."""
+        spacing = self.extent_mm / size
+        first = self.index_to_world[:3] @ [*((spacing / self.spacing_mm - 1) / 2), 1.0]
+        return Grid(tuple(size), tuple(spacing), tuple(first), self.direction)
+
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have the same voxels in the same places."""
         return self.size == other.size and np.allclose(self.corners_mm(), other.corners_mm(), atol=tolerance_mm)

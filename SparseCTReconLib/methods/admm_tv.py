@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ..classical.admm_tv import EDGE, ADMMState, reweighted
+from ..classical.admm_tv import EDGE, RESTART, ADMMState, edge_weights, reweighted
 from ..classical.weights import measurement_weights, total_variation_weight
 from ..operators import projector
 from ..operators.averaging import neighbour_weight, voxel_means
@@ -103,11 +103,17 @@ class Solver:
         self.eps = EDGE * scan.mu_water
         self.state = ADMMState(self.A.zeros(), None, None, 0, options.subsets(scan.views))
 
+    def begin(self, x: np.ndarray) -> None:
+        """Go on from samples in 1/mm [z, y, x] that are nearly right, with total variation reweighted at their edges."""
+        self.state = ADMMState(self.A.volume(x), None, None, RESTART, self.state.subsets)
+        self.prox.weigh(edge_weights(x, self.eps))
+
     def states(self, turns: list[int], done: int = 0) -> Iterator[ADMMState]:
         """Yield the state after each pass that is left of the turns, between which total variation is reweighted, and keep it."""
         left = remaining(turns, done)
-        for self.state in reweighted(self.A, self.y, self.weights, self.tv_weight, self.prox, self.state, self.eps, left):
-            yield self.state
+        for state in reweighted(self.A, self.y, self.weights, self.tv_weight, self.prox, self.state, self.eps, left):
+            self.state = state
+            yield state
 
     def arrays(self, state: ADMMState) -> dict[str, np.ndarray]:
         """What `resume` goes on from."""

@@ -39,7 +39,7 @@ class DeepSparse(FeedForward):
 
 
 class Seen:
-    """DiCE with a file's weights, and what it makes of a scan; see `feed_forward.Learned`."""
+    """DiCE with a file's weights, and what it makes of a scan; see `rounds.Learned`."""
 
     def __init__(self, path, scan, grid, device: str, refinements: int = 0):
         self.network, self.file = dice_weights.load(path)

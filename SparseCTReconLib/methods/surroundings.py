@@ -41,10 +41,7 @@ def without_surroundings(scan: Scan, domain: Domain) -> Scan:
 def coarser(grid: Grid) -> Grid:
     """Voxels over the same box, as many as `COARSE_VOXELS` or fewer."""
     factor = max(1.0, (voxels(grid) / COARSE_VOXELS) ** (1 / 3))
-    size = np.maximum(1, np.asarray(grid.size) / factor).astype(int)
-    spacing = grid.extent_mm / size
-    first = (grid.index_to_world @ [*((spacing / grid.spacing_mm - 1) / 2), 1.0])[:3]
-    return Grid(tuple(size), tuple(spacing), tuple(first), grid.direction)
+    return grid.divided(np.maximum(1, np.asarray(grid.size) / factor).astype(int))
 
 
 def share_within(coarse: Grid, fine: Grid) -> np.ndarray:

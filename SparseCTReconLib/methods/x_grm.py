@@ -27,7 +27,7 @@ class XGRMMethod(FeedForward):
 
 
 class Seen:
-    """X-GRM with a file's weights, and what it makes of a scan; see `feed_forward.Learned`."""
+    """X-GRM with a file's weights, and what it makes of a scan; see `rounds.Learned`."""
 
     refinements = 0
 

@@ -13,7 +13,7 @@ from small_scans import scan_of
 from SparseCTReconLib import methods, resources, weights
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.grid import Grid
-from SparseCTReconLib.methods import feed_forward
+from SparseCTReconLib.methods import coarse_to_fine, feed_forward, rounds
 from SparseCTReconLib.methods.admm_tv import first_volume
 from SparseCTReconLib.methods.reconstruct import prepare, reconstruct
 from SparseCTReconLib.networks import dice, dice_weights, xgrm_weights
@@ -76,8 +76,8 @@ def test_the_papers_preset_gives_what_the_network_gives(name, shelf):
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_large_grid_is_made_slab_by_slab_from_a_coarse_volume_on(name, shelf, monkeypatch):
-    monkeypatch.setitem(feed_forward.VOXELS_AT_ONCE, "cpu", 4 * 12 * 13)
-    monkeypatch.setattr(feed_forward, "COARSER", 2)
+    monkeypatch.setitem(rounds.VOXELS_AT_ONCE, "cpu", 4 * 12 * 13)
+    monkeypatch.setattr(rounds, "COARSER", 2)
     grid = Grid.centred((12, 13, 11), (2.0, 2.5, 3.0), (1.0, 2.0, -3.0))
     whole, found = of_network(name, shelf, grid), []
     for state in methods.get(name).run(scan(), grid, methods.parse_options(methods.get(name), {"weights": "limb", "agreement": 0})):
@@ -98,7 +98,7 @@ def test_the_coarse_volume_lies_where_the_fine_one_does(monkeypatch):
             places = np.stack(np.indices(grid.shape)[::-1], axis=-1) * 1.0 @ grid.index_to_world[:3, :3].T + grid.index_to_world[:3, 3]
             return (0.5 + places @ [0.01, 0.02, -0.03]).astype(np.float32)
 
-    run = feed_forward.Run.__new__(feed_forward.Run)
+    run = rounds.Rounds.__new__(rounds.Rounds)
     turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
     run.learned, run.grid = Ramp(), Grid((17, 24, 16), (2.0, 1.5, 3.0), (4.0, 5.0, -6.0), turn)
     inner = (slice(2, -2),) * 3
@@ -220,6 +220,28 @@ def test_a_later_round_betters_what_agrees_with_the_projections(tmp_path, name):
     assert twice[-1].step == twice[-1].steps == len(twice) and once[-1].facts["agreement"].startswith("kept")
     np.testing.assert_allclose(twice[len(once) - 1].volume(), once[-1].volume(), atol=1e-7)
     np.testing.assert_allclose(twice[len(once)].volume(), bettered(name, path, once[-1].volume()), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_large_grid_is_begun_on_a_coarser_one_and_any_checkpoint_goes_on(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(coarse_to_fine, "LEAST", 6)
+    monkeypatch.setattr(feed_forward, "REFINING", 2)
+    options = {"weights": str(small_weights.bettering(tmp_path, name)), "agreement": 3, "rounds": 2}
+    found = list(running(name, **options))
+    passes = len(found) - 2 * 4 - 2 - 3
+    of_a_level = ["making the volume"] + 3 * ["agreeing with the projections"]
+    assert [state.stage for state in found] == passes * ["iterating"] + 2 * of_a_level + 2 * ["iterating"] + of_a_level[:3]
+    assert [state.step for state in found] == list(range(1, len(found) + 1)) and found[0].steps == len(found)
+    assert all(state.volume().shape == GRID.shape for state in found)
+    coarse = coarse_to_fine.halved(scan(), GRID)
+    np.testing.assert_array_equal(found[passes - 1].volume(), coarse_to_fine.interpolated(first_volume(*coarse), GRID.shape))
+    assert ["weights" in state.facts for state in found] == [number >= passes for number in range(len(found))]
+    assert found[passes + 8].metrics["residual"] < 0.5 * found[0].metrics["residual"]
+    kept = [taken(state) for state in running(name, **options)]
+    for done in (1, passes, passes + 1, passes + 4, passes + 8, passes + 9, passes + 10, passes + 11, passes + 12):
+        resumed = states(name, **options, resume=kept[done - 1])
+        assert [state.step for state in resumed] == list(range(done + 1, len(found) + 1)), done
+        np.testing.assert_allclose(resumed[-1].volume(), found[-1].volume(), atol=2e-6)
 
 
 def test_rounds_are_one_where_there_is_nothing_to_better_or_to_agree_with(tmp_path):
