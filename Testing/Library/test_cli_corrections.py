@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from cli_cases import refused, run
-from test_calibration import ORBITS, measured
+from test_calibration import COARSE, measured
 
 from SparseCTReconLib import read_scan, write_scan
 from SparseCTReconLib.corrections.chain import HISTORY
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("quick_workers")
 
 @pytest.fixture(scope="module")
 def displaced(tmp_path_factory):
-    """The folder of a scan whose detector lies two pixels beside its place."""
+    """The folder of a scan whose detector lies a pixel of 6.4 mm beside its place."""
     folder = tmp_path_factory.mktemp("displaced") / "scan"
-    write_scan(measured(ORBITS["full"], 2.0), folder)
+    write_scan(measured(COARSE, 1.0), folder)
     return folder
 
 
@@ -73,6 +73,6 @@ def test_wrong_corrections_are_refused_and_leave_nothing(displaced, tmp_path, ca
 
 
 def test_a_scan_that_cannot_be_calibrated_leaves_nothing(tmp_path, capsys):
-    write_scan(measured(ORBITS["full"]).subset(slice(0, 4)), tmp_path / "few")
+    write_scan(measured(COARSE).subset(slice(0, 4)), tmp_path / "few")
     assert "it takes 8 or more" in refused(capsys, "calibrate", tmp_path / "few", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -235,11 +235,11 @@ class Rates:
         self._descend(points, features, gradient, table_rate, head_rate)
 
 
-def train(tiny, iterations, spent=lambda state: None, **options):
+def train(tiny, iterations, states=None, spent=lambda state: None, **options):
     run = Run(*tiny, NAFOptions(iterations=iterations, **SMALL, **options), "cpu")
     training = run.training(None)
     rates = Rates(training)
-    for state in range(iterations // 10):
+    for state in range(states or iterations // 10):
         run.ten_steps(training)
         run.spent = spent(state) or 0.0
     return rates
@@ -253,7 +253,7 @@ def test_the_learning_rates_fall_to_a_twentieth_over_the_steps(tiny):
 
 
 def test_where_time_runs_out_first_the_rates_fall_with_it(tiny):
-    rates = train(tiny, 1000, spent=lambda state: (state + 1) / 5)
+    rates = train(tiny, 1000, 10, lambda state: (state + 1) / 5)
     assert rates.table[49] == pytest.approx(0.03 * FINAL_RATE**0.8)
     assert rates.table[99] == pytest.approx(0.03 * FINAL_RATE)
 

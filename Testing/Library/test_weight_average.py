@@ -98,11 +98,11 @@ def test_a_mean_goes_on_exactly_from_its_arrays(field):
     assert other.count == 0 and other.arrays() == {}
 
 
-def states_of(tiny, resume=None, spent=lambda state: None, **options):
+def states_of(tiny, resume=None, spent=lambda state: None, most=np.inf, **options):
     """Of a run whose volume is looked at in every state: its checkpoints and volumes."""
     run, seen = methods.get("naf").run(*tiny, NAFOptions(**{"iterations": 60, **SMALL, **options}), resume=resume), []
     share = None
-    while True:
+    while len(seen) < most:
         try:
             state = run.send(share)
         except StopIteration:
@@ -110,6 +110,7 @@ def states_of(tiny, resume=None, spent=lambda state: None, **options):
         volume = state.volume()
         seen.append((copies(state.checkpoint()), volume))
         share = spent(len(seen))
+    return seen
 
 
 def test_a_run_learns_from_its_own_weights_and_shows_their_mean_over_the_second_half(tiny):
@@ -125,7 +126,7 @@ def test_a_run_learns_from_its_own_weights_and_shows_their_mean_over_the_second_
 
 
 def test_where_time_runs_out_first_the_second_half_is_that_of_the_time(tiny):
-    seen = states_of(tiny, spent=lambda state: state / 4, iterations=1000, averaging=True)[:5]
+    seen = states_of(tiny, spent=lambda state: state / 4, most=5, iterations=1000, averaging=True)
     assert ["mean_of" in kept for kept, _ in seen] == [False, False, True, True, True]
 
 
