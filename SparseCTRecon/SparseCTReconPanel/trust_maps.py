@@ -21,6 +21,9 @@ _CLEAR = 1 / 3
 _DETERMINED = 0.5
 """Share that the views determine from which on the map is clear."""
 
+_EXAMINED = 0.0
+"""Least percent of the map of what is determined where there is anything to determine: it holds less where there is no body."""
+
 
 def title(name):
     """A map's name for people."""
@@ -47,6 +50,10 @@ def importMaps(folder, resultNode):
         display.SetAndObserveColorNodeID(colorNode(name).GetID())
         display.SetAutoWindowLevel(False)
         display.SetWindowLevel(ends[1] - ends[0], (ends[0] + ends[1]) / 2)
+        if name == "determined":
+            display.SetAutoThreshold(False)
+            display.SetThreshold(_EXAMINED, 2 * ends[1])
+            display.SetApplyThreshold(True)
         found[name] = node
     return found
 

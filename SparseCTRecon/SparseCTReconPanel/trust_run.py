@@ -89,14 +89,15 @@ class TrustRun(VolumesRun):
 
     def sentences(self):
         found = self.figures
-        yield _("The residual is {ratio:.1f} times what the noise allows; the views determine {share:.0f} % of a {size:g} mm mean.").format(
-            ratio=found["residual"]["noise_ratio"] or 0, share=found["determined_percent"] or 0, size=found["size_mm"]
-        )
+        yield _(
+            "The residual is {ratio:.1f} times what the noise allows; the views determine {share:.0f} % of a {size:g} mm mean in the body."
+        ).format(ratio=found["residual"]["noise_ratio"] or 0, share=found["determined_percent"] or 0, size=found["size_mm"])
         places = found["stand_out"]
         if places:
             position = ", ".join(f"{value:.0f}" for value in trust_maps.toRas(places[0]["position_mm"]))
-            yield _("{count} places stand out; the first, at ({position}) mm RAS, by {z:+.1f}.").format(
-                count=len(places), position=position, z=places[0]["z"]
+            where = _("in the body") if places[0]["where"] == "body" else _("in the air beside the body")
+            yield _("{count} places stand out; the first, {where} at ({position}) mm RAS, by {z:+.1f}.").format(
+                count=len(places), where=where, position=position, z=places[0]["z"]
             )
         else:
             yield _("No place stands out.")

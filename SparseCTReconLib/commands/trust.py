@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
+from ..evaluation.trust import WHERE
 from ..jobs.spec import TrustJob, parse_spec
 from ..jobs.trust_task import FIGURES, PICTURE, REPORT
 from .running import run_job
@@ -52,9 +53,10 @@ def _print(found: dict, folder: Path, console: Console) -> None:
         table.add_row(title, value)
     console.print(table)
     if found["stand_out"]:
-        places = Table("x", "y", "z, mm (LPS)", "z score", "asked for, HU", title="places that stand out")
+        places = Table("x", "y", "z, mm (LPS)", "in the", "z score", "asked for, HU", title="places that stand out")
         for place in found["stand_out"]:
-            places.add_row(*(f"{value:.1f}" for value in place["position_mm"]), f"{place['z']:+.1f}", f"{place['asked_hu']:+.0f}")
+            position = (f"{value:.1f}" for value in place["position_mm"])
+            places.add_row(*position, WHERE[place["where"]], f"{place['z']:+.1f}", f"{place['asked_hu']:+.0f}")
         console.print(places)
     for warning in found["warnings"]:
         console.print(f"Note: {warning}.", **_PLAIN)
@@ -67,7 +69,8 @@ def _rows(found: dict):
     yield "residual over the noise", _text(residual["noise_ratio"])
     yield "residual over noise and voxels' allowance", _text(residual["allowed_ratio"])
     yield "noise", found["scan"]["noise_from"]
-    yield f"a {found['size_mm']:g} mm mean is determined to", _text(found["determined_percent"], " %")
+    yield f"a {found['size_mm']:g} mm mean in the body is determined, on average, to", _text(found["determined_percent"], " %")
+    yield "the body within the field of view, of the voxels", _text(found["examined_percent"], " %")
     if region:
         yield "in the region's middle", _text(region["determined_percent"], " %")
         yield "of what the region shows, the views determine", _text(region["split_percent"], " %")

@@ -10,7 +10,7 @@ from ..formats.files import written_beside
 from ..grid import Volume
 from . import plots
 from .report_style import CSS
-from .trust import MEANINGS, Trust
+from .trust import MEANINGS, WHERE, Trust
 from .trust_picture import uris
 
 
@@ -62,7 +62,11 @@ def _numbers(found: dict, about: str) -> str:
         ("residual over noise and allowance for the voxels", _text(whole["allowed_ratio"], "", 2)),
         ("pixels beyond 3 standard deviations (0.27 % by chance)", _text(whole["beyond_percent"], "%", 2)),
         ("noise", scan["noise_from"]),
-        (f"a {found['size_mm']:g} mm mean is determined by the views to", _text(found["determined_percent"], "%", 0)),
+        (
+            f"a {found['size_mm']:g} mm mean in the body is determined by the views, on average, to",
+            _text(found["determined_percent"], "%", 0),
+        ),
+        ("the body within the field of view, of the voxels", _text(found["examined_percent"], "%", 0)),
     ]
     if region:
         rows += [
@@ -83,10 +87,11 @@ def _numbers(found: dict, about: str) -> str:
 def _places(found: dict) -> str:
     if not found["stand_out"]:
         return _section("Places that stand out", "<p>None.</p>")
-    head = "<tr><th>x</th><th>y</th><th>z, mm (LPS)</th><th>z score</th><th>the data ask for, HU</th></tr>"
+    head = "<tr><th>x</th><th>y</th><th>z, mm (LPS)</th><th>in the</th><th>z score</th><th>the data ask for, HU</th></tr>"
     rows = []
     for place in found["stand_out"]:
-        cells = [f"{value:.1f}" for value in place["position_mm"]] + [f"{place['z']:+.1f}", f"{place['asked_hu']:+.0f}"]
+        cells = [f"{value:.1f}" for value in place["position_mm"]]
+        cells += [WHERE[place["where"]], f"{place['z']:+.1f}", f"{place['asked_hu']:+.0f}"]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     note = "Below zero: the volume shows more there than the measurements support; above: it lacks something. Real edges can stand out too."
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'

@@ -34,18 +34,24 @@ STANDS_OUT = 4.5
 MUCH_LEFT = 0.1
 """Relative residual from which on a warning is due."""
 
+NOT_EXAMINED = -1.0
+"""Percent that the map of what is determined holds beyond the body, and where not every view sees it: 0 would say that nothing is known."""
+
 SMALLEST_VOXELS = 2.0
 """A detail must be at least as wide, in voxels."""
 
 MEANINGS = {
     "contradiction": "z: by how many usual deviations the measurements would have the mean over a ball higher (positive) or lower",
     "asked": "HU by which the measurements would have the mean over a ball higher; less than all of it where they determine little",
-    "determined": "percent of the variance of a ball's mean that the views take away, given their noise",
+    "determined": "percent of the variance of a ball's mean that the views take away, given their noise; -1 beyond the body they all see",
     "prior": "HU: the part of the volume that the views do not determine; it came from the method",
     "spread": "HU: standard deviation of the other volumes",
     "apart": "HU: the volume less the mean of the other volumes",
 }
 """What each map holds."""
+
+WHERE = {"body": "body", "beside": "air beside it"}
+"""Where a place that stands out lies, in words."""
 
 Told = Callable[[str, int, int], None]
 """Who is told of the progress: stage, steps done and to do; what it raises ends the work."""
@@ -118,21 +124,23 @@ def examine(
 
     progress.stage = "where it contradicts the measurements"
     change = refitted(A, A.A.projections(residual.left) * A.root, damping, ITERATIONS, progress)
-    found = contradiction(change.cpu().numpy() * hu_of_mu, volume.grid, asked.size_mm, counted)
+    beside = voxels_beside(volume, scan.geometry)
+    found = contradiction(change.cpu().numpy() * hu_of_mu, volume.grid, asked.size_mm, counted, beside)
     progress.stage = "what the views determine"
     resolve = Resolution(A, damping, volume.grid, progress)
     varies = max(float(residual.samples[counted].std()) * hu_of_mu, PRIOR_HU) if counted.any() else PRIOR_HU
     split = replace(resolve, A=even(residual), damping=prior_weight(volume.grid, asked.size_mm, scan.mu_water, varies))
     rest = np.where(counted, (residual.samples - split(residual.samples)) * hu_of_mu, 0).astype(np.float32)
-    shares = np.where(counted, resolve.of_balls(asked.size_mm), 0).astype(np.float32)
-    maps = {"contradiction": found.z, "asked": found.asked_hu, "determined": 100 * shares, "prior": rest}
+    percent = np.where(counted, 100 * resolve.of_balls(asked.size_mm), NOT_EXAMINED).astype(np.float32)
+    maps = {"contradiction": found.z, "asked": found.asked_hu, "determined": percent, "prior": rest}
     figures = {
         "scan": _said_of(scan, residual),
         "residual": residual.figures() | {"relative": round(residual.relative, 6)},
         "views": residual.by_view(),
         "size_mm": asked.size_mm,
-        "determined_percent": _percent(float(shares[counted].mean())) if counted.any() else None,
-        "stand_out": spots(found, volume.grid, asked.size_mm, STANDS_OUT),
+        "examined_percent": _percent(float(counted.mean())),
+        "determined_percent": round(float(percent[counted].mean()), 1) if counted.any() else None,
+        "stand_out": spots(found, volume.grid, asked.size_mm, STANDS_OUT, beside),
         "region": _region(asked, volume, rest, found.z, resolve) if asked.region_mm else None,
         "meanings": {name: MEANINGS[name] for name in maps},
         "warnings": _warnings(residual, A.A.geometry, volume),
@@ -193,6 +201,13 @@ def counted_voxels(volume: Volume, geometry: Geometry) -> np.ndarray:
     body = body_mask(in_hu(volume))
     seen = body & field_of_view(geometry, volume.grid)
     return seen if seen.any() else body
+
+
+def voxels_beside(volume: Volume, geometry: Geometry) -> np.ndarray:
+    """Voxels (bool, [z, y, x]) about the body, in the air, that every view sees."""
+    from .assess import field_of_view
+
+    return field_of_view(geometry, volume.grid) & ~body_mask(in_hu(volume))
 
 
 def _warnings(residual: Residual, geometry: Geometry, volume: Volume) -> list[str]:

@@ -6,6 +6,8 @@
 CGLS iterations find it. A volume may lack the same everywhere (a method smooths, voxels are coarse), so that its mean over a ball is
 compared with the usual size of such means in the surroundings: z of 1 is usual there, z of 5 stands out.
 
+z is given in the body, and in the air beside it, into which false detail may be painted too.
+
 z says that the measurements do not support what is there. It does not say that the rest is true: what the views do not determine, no
 measurement contradicts.
 """
@@ -30,6 +32,12 @@ PRIOR_HU = 60.0
 
 SURROUNDINGS = 2.5
 """Standard deviation of the surroundings' Gaussian window, in diameters of the ball."""
+
+TWICE = 2.0
+"""By how much larger what is usual is taken in the air beside the body."""
+
+MOST_BODY, MOST_BESIDE = 10, 5
+"""Places that are listed at most, in the body and beside it."""
 
 CLIPPED = 3.0
 """Robust standard deviations that a ball counts for at most in the spread of its surroundings."""
@@ -61,7 +69,7 @@ def refitted(A: Weighted, y: torch.Tensor, damping: float, iterations: int, told
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Maps on the volume's voxels, float32 [z, y, x], 0 where nothing is asked.
+    """Maps on the volume's voxels, float32 [z, y, x], 0 where nothing was asked.
 
     Parameters
     ----------
@@ -75,16 +83,28 @@ class Contradiction:
     z: np.ndarray
 
 
-def contradiction(change_hu: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray) -> Contradiction:
-    """What a change in HU, [z, y, x], amounts to over balls about the `counted` voxels (bool)."""
-    asked = np.where(counted, ball_means(change_hu, ball_kernel(grid, diameter_mm)), np.float32(0))
+def contradiction(
+    change_hu: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray, beside: np.ndarray | None = None
+) -> Contradiction:
+    """What a change in HU, [z, y, x], amounts to over balls about `counted` voxels (bool), the body's, and those `beside` it, in the air.
+
+    What is asked for in the air must stand out of the body's errors too, and twice as far: it is streaky, and few look for detail there.
+    """
+    means = ball_means(change_hu, ball_kernel(grid, diameter_mm))
+    asked = np.where(counted, means, np.float32(0))
     spread = usual_size(asked, grid, diameter_mm, counted)
+    if beside is not None and beside.any():
+        there = np.where(beside, means, np.float32(0))
+        least = float(np.median(spread[counted])) if counted.any() else 0.0
+        spread += TWICE * usual_size(there, grid, diameter_mm, beside, least)
+        asked += there
     z = np.divide(asked, spread, out=np.zeros_like(asked), where=spread > 0)
     return Contradiction(asked, z)
 
 
-def usual_size(values: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray) -> np.ndarray:
-    """Standard deviation about 0 of `values` [z, y, x] in the surroundings of each counted voxel, float32; outliers count little."""
+def usual_size(values: np.ndarray, grid: Grid, diameter_mm: float, counted: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """Standard deviation about 0 of `values` [z, y, x] in the surroundings of each counted voxel, at least `least`, float32; outliers count
+    little."""
     from scipy.ndimage import gaussian_filter
 
     if not counted.any():
@@ -93,20 +113,34 @@ def usual_size(values: np.ndarray, grid: Grid, diameter_mm: float, counted: np.n
     sigma = [SURROUNDINGS * diameter_mm / spacing for spacing in grid.spacing_mm[::-1]]
     mass = gaussian_filter(counted.astype(np.float32), sigma)
     mean = gaussian_filter(np.minimum(np.abs(values), most) * counted, sigma) / np.maximum(mass, 1e-6)
-    return np.where(counted, mean / _NORMAL_MEAN, 0).astype(np.float32)
+    return np.where(counted, np.maximum(mean / _NORMAL_MEAN, least), 0).astype(np.float32)
 
 
-def spots(found: Contradiction, grid: Grid, diameter_mm: float, least: float, most: int = 10) -> list[dict]:
-    """The places where |z| is highest, at least `least`, none within one and a half diameters of a higher one: position_mm (LPS), z,
-    asked_hu."""
+def spots(found: Contradiction, grid: Grid, diameter_mm: float, least: float, beside: np.ndarray | None = None) -> list[dict]:
+    """The places where |z| is highest, at least `least`, those of the body before those `beside` it, none within one and a half diameters
+    of one before it: position_mm (LPS), z, asked_hu, where ("body" or "beside")."""
     size, places = np.abs(found.z), []
-    while len(places) < most:
-        at = np.unravel_index(int(np.argmax(size)), size.shape)
-        if size[at] < least:
-            break
-        position = (grid.index_to_world @ [*at[::-1], 1.0])[:3]
-        z, y, x = (((n - k) * step) ** 2 for n, k, step in zip(np.ogrid[tuple(map(slice, size.shape))], at, grid.spacing_mm[::-1]))
-        size[z + y + x < (1.5 * diameter_mm) ** 2] = 0
-        figures = {"z": round(float(found.z[at]), 2), "asked_hu": round(float(found.asked_hu[at]), 1)}
-        places.append({"position_mm": [round(float(value), 1) for value in position], **figures})
+    beside = np.zeros(size.shape, bool) if beside is None else beside
+    for where, not_there, most in (("body", beside, MOST_BODY), ("beside", ~beside, MOST_BESIDE)):
+        left = np.where(not_there, 0, size)
+        for _ in range(most):
+            at = np.unravel_index(int(np.argmax(left)), left.shape)
+            if left[at] < least:
+                break
+            near = _within(1.5 * diameter_mm, at, grid)
+            size[near] = left[near] = 0
+            places.append(_place(found, at, grid) | {"where": where})
     return places
+
+
+def _within(distance_mm: float, at: tuple, grid: Grid) -> np.ndarray:
+    """Voxels (bool, [z, y, x]) nearer than that to the one `at` (z, y, x)."""
+    steps = zip(np.ogrid[tuple(map(slice, grid.shape))], at, grid.spacing_mm[::-1])
+    z, y, x = (((n - k) * np.float32(step)).astype(np.float32) ** 2 for n, k, step in steps)
+    return z + y + x < distance_mm**2
+
+
+def _place(found: Contradiction, at: tuple, grid: Grid) -> dict:
+    position = (grid.index_to_world @ [*at[::-1], 1.0])[:3]
+    figures = {"z": round(float(found.z[at]), 2), "asked_hu": round(float(found.asked_hu[at]), 1)}
+    return {"position_mm": [round(float(value), 1) for value in position], **figures}

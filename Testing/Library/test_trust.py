@@ -12,7 +12,7 @@ from small_scanners import as_matrix, circular, overdetermined
 from SparseCTReconLib import reconstruct
 from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.evaluation.report_trust import write_trust_report
-from SparseCTReconLib.evaluation.trust import Asked, examine, with_predictions, with_spread
+from SparseCTReconLib.evaluation.trust import Asked, counted_voxels, examine, with_predictions, with_spread
 from SparseCTReconLib.evaluation.trust_balls import ball, ball_kernel, ball_means, region_of
 from SparseCTReconLib.evaluation.trust_contradiction import Contradiction, contradiction, prior_weight, spots, usual_size, weighted
 from SparseCTReconLib.evaluation.trust_determined import Resolution, share_of_variance
@@ -66,6 +66,29 @@ def test_detail_that_was_painted_into_a_result_or_removed_from_it_stands_out_whe
         assert np.sign(at(found.maps["asked"].array, GRID, place)) == -np.sign(hu)
     listed = [np.array(spot["position_mm"]) for spot in found.figures["stand_out"]]
     assert sum(min(np.linalg.norm(place - spot) for spot in listed) < SIZE_MM for place in PLACES) >= 2
+
+
+def test_detail_that_was_painted_into_the_air_beside_a_body_stands_out_after_the_body_s_own(head, examined):
+    scan, volume = head
+    air = (70.0, -30.0, 5.0)
+    false = planted(planted(volume, 400.0, [air]), 150.0)
+    found = examine(false, scan, Asked(SIZE_MM))
+    assert at(found.maps["contradiction"].array, GRID, air) < -4.5 < at(examined.maps["contradiction"].array, GRID, air)
+    listed = found.figures["stand_out"]
+    (beside,) = (spot for spot in listed if np.linalg.norm(np.subtract(spot["position_mm"], air)) < SIZE_MM)
+    assert beside["where"] == "beside" and listed[0]["where"] == "body"
+    assert [spot["where"] for spot in listed] == sorted((spot["where"] for spot in listed), reverse=True)
+    assert not any(spot["where"] == "beside" for spot in examined.figures["stand_out"])
+
+
+def test_what_is_determined_is_said_of_the_body_alone(head, examined):
+    scan, volume = head
+    body = counted_voxels(volume, scan.geometry)
+    determined = examined.maps["determined"].array
+    assert (determined[~body] == -1).all() and (determined[body] >= 0).all()
+    assert not examined.maps["prior"].array[~body].any()
+    assert examined.figures["determined_percent"] == pytest.approx(determined[body].mean(), abs=0.06)
+    assert examined.figures["examined_percent"] == pytest.approx(100 * body.mean(), abs=0.06)
 
 
 def test_the_change_that_is_asked_for_has_no_other_cause_than_the_plant(head, examined):
@@ -168,7 +191,7 @@ def test_disagreement_is_the_spread_of_the_others_and_how_far_the_volume_is_from
 
 def test_disagreement_counts_most_where_the_views_determine_nothing(head, examined):
     _, volume = head
-    counted = examined.maps["determined"].array > 0
+    counted = examined.maps["determined"].array >= 0
     unseen = counted & (np.indices(GRID.shape)[2] < 18)
     blind = replace(examined.maps["determined"], array=np.where(unseen, 0, examined.maps["determined"].array))
     found = Spread(np.where(unseen, 100, 0).astype(np.float32), np.zeros(GRID.shape, np.float32))
@@ -299,6 +322,11 @@ def test_the_usual_size_is_that_of_the_surroundings_and_no_outliers():
     half = np.indices(grid.shape)[2] < 20
     assert not usual_size(values, grid, 10.0, half)[~half].any()
     assert contradiction(values, grid, 12.0, np.zeros(grid.shape, bool)).z.max() == 0
+    alone, both = (contradiction(values, grid, 12.0, half, beside) for beside in (None, ~half))
+    np.testing.assert_array_equal(alone.z[half], both.z[half])
+    assert not alone.z[~half].any() and np.median(np.abs(both.z[~half])) == pytest.approx(0.6745 / 2, rel=0.2), (
+        "half of what it would be in the body"
+    )
 
 
 def test_places_that_stand_out_are_listed_by_height_and_apart():
@@ -309,6 +337,8 @@ def test_places_that_stand_out_are_listed_by_height_and_apart():
     assert [spot["z"] for spot in found] == [-9, 6]
     assert found[1]["position_mm"] == [round(float(value), 1) for value in (grid.index_to_world @ [7, 6, 5, 1.0])[:3]]
     assert spots(Contradiction(z, z), grid, 12.0, least=10.0) == []
+    (body, beside) = spots(Contradiction(z, z), grid, 12.0, least=5.0, beside=z != -8)
+    assert (body["where"], body["z"], beside["where"], beside["z"]) == ("body", -8, "beside", 6)
     assert share_of_variance(z, z, z > 100) is None
     assert share_of_variance(z, 0 * z, z == z) == 1
 

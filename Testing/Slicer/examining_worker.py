@@ -16,7 +16,7 @@ FIGURES = {
     "residual": {"noise_ratio": 2.5},
     "determined_percent": 58.0,
     "size_mm": 10.0,
-    "stand_out": [{"position_mm": [10.0, -20.0, 30.0], "z": -7.2, "asked_hu": -40.0}],
+    "stand_out": [{"position_mm": [10.0, -20.0, 30.0], "z": -7.2, "asked_hu": -40.0, "where": "body"}],
     "warnings": ["the scan does not say its photons"],
 }
 

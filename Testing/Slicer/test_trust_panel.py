@@ -51,8 +51,12 @@ def test_one_click_lays_what_contradicts_the_measurements_over_the_result(slicer
         trust.made.GetIJKToRASMatrix(there)
         assert np.abs(slicer.util.arrayFromVTKMatrix(here) - slicer.util.arrayFromVTKMatrix(there)).max() < 1e-3
     said = trust.ui.trustStatusLabel.text
-    assert "2.5 times what the noise allows" in said and "58 % of a 10 mm mean" in said
-    assert "(-10, 20, 30) mm RAS, by -7.2" in said and "not what is true" in said and "does not say its photons" in said
+    assert "2.5 times what the noise allows" in said and "58 % of a 10 mm mean in the body" in said
+    assert (
+        "the first, in the body at (-10, 20, 30) mm RAS, by -7.2" in said
+        and "not what is true" in said
+        and "does not say its photons" in said
+    )
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         assert composite.GetForegroundVolumeID() == nodes["contradiction"].GetID()
         assert composite.GetBackgroundVolumeID() == trust.made.GetID()
@@ -93,6 +97,27 @@ def test_little_that_contradicts_leaves_the_slice_as_it_is(slicer, trust, examin
         assert middle(8.0)[0] > middle(8.0)[2] and middle(-8.0)[2] > middle(-8.0)[0], "orange, blue"
     finally:
         host.hide_views()
+
+
+def test_what_the_views_determine_is_shown_in_the_body_alone(slicer, trust, examined, host):
+    from SparseCTReconPanel import trust_maps
+
+    node = examined.mapNodes["determined"]
+    voxels = slicer.util.arrayFromVolume(node)
+    views = host.show_views()
+    try:
+        shown = {}
+        for value in (-1.0, 0.0, 20.0, 60.0, None):
+            trust_maps.show(trust.made, None if value is None else node)
+            voxels[:] = value or 0
+            slicer.util.arrayFromVolumeModified(node)
+            views.sliceWidget("Red").sliceLogic().FitSliceToBackground()
+            picture = views.shown("Red")
+            shown[value] = picture[picture.shape[0] // 2, picture.shape[1] // 2, :3].astype(int).tolist()
+    finally:
+        host.hide_views()
+    assert shown[-1.0] == shown[60.0] == shown[None], "nothing is asked, and enough is known"
+    assert shown[0.0] != shown[20.0] != shown[None], "orange"
 
 
 def test_maps_are_chosen_and_taken_away_and_are_no_results(slicer, trust, examined):
