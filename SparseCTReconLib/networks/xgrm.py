@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
+from ..gaussians.cloud import inverse_softplus
 from ..grid import Grid
 from . import voxel_gaussians
 from .dice_views import Box, shadows
@@ -218,7 +219,7 @@ class XGRM(nn.Module):
             if maps.first is None:
                 return raw
             better = (near[:, :1] + near[:, 1:2]).float().clamp(min=LEAST)
-            return torch.cat([raw[:, :1] + better + torch.log(-torch.expm1(-better)), raw[:, 1:]], dim=1)
+            return torch.cat([raw[:, :1] + inverse_softplus(better), raw[:, 1:]], dim=1)
 
 
 def _detail(features: int) -> nn.Module:

@@ -8,7 +8,7 @@ seed and the number of the example, whichever process makes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -153,12 +153,16 @@ class Examples:
         return self.cts[np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cts))[place]]
 
     def __getitem__(self, index: int) -> Example:
+        return self.made(index, self.drawn.geometry)
+
+    def made(self, index: int, views_of: Callable[[int, float, np.random.Generator], Geometry]) -> Example:
+        """An example with the views that `views_of` draws in the place of `Drawn.geometry`."""
         rng = np.random.default_rng((self.seed, 1, index))
         _, values, field_mm = body([self.ct(index).volume()], self.drawn.voxels, rng, ANY_FIELD)
         values, share, size = self._changed(values, np.random.default_rng((self.seed, 3, index)))
         field_mm *= size
         fine, grid = grids(len(values), field_mm)
-        geometry, photons = self.drawn.geometry(len(values), field_mm * share, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
+        geometry, photons = views_of(len(values), field_mm * share, rng), np.exp(rng.uniform(*np.log(self.drawn.photons)))
         with _silent(simulating if share < 1 else None):
             scan = simulate(Volume(values, fine), geometry=geometry, photons=float(photons), seed=int(rng.integers(1 << 31)))
         seen = inner(grid.size[0], share)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import InputError
-from ..geometry import Geometry
 from .data import Drawn, Example, Examples
 from .hyvip import MATCHINGS, hybrid_views
 from .prepared import PreparedCT
@@ -126,24 +125,13 @@ class HybridExamples:
     def __init__(self, cts: Sequence[PreparedCT], drawn: Drawn, stage: Stage, seed: int = 0):
         if drawn.of < stage.dense:
             raise InputError(f"{drawn.of} views where {stage.dense} are drawn from: give at least as many", "view-count")
-        self.examples, self.drawn, self.stage, self.seed = Examples(cts, drawn, seed), drawn, stage, seed
-
-    def __getitem__(self, index: int) -> HybridExample:
-        views, few = self.stage.views(self.drawn.of, np.random.default_rng((self.seed, 2, index)))
-        made = Examples(self.examples.cts, _Chosen(self.drawn, views), self.seed)[index]
-        return HybridExample(made.scan, made.grid, made.truth, few=few)
-
-
-class _Chosen:
-    """What is drawn for an example, but for its views: they are these of the whole scan's."""
-
-    def __init__(self, drawn: Drawn, views: np.ndarray):
-        self.voxels, self.photons, self.views = drawn.voxels, drawn.photons, views
-        self.deformed, self.truncated, self.small = drawn.deformed, drawn.truncated, drawn.small
+        self.examples, self.stage, self.seed = Examples(cts, drawn, seed), stage, seed
         self.whole = replace(drawn, views=(drawn.of, drawn.of))
 
-    def geometry(self, fine: int, field_mm: float, rng: np.random.Generator) -> Geometry:
-        return self.whole.geometry(fine, field_mm, rng)[self.views]
+    def __getitem__(self, index: int) -> HybridExample:
+        views, few = self.stage.views(self.whole.of, np.random.default_rng((self.seed, 2, index)))
+        made = self.examples.made(index, lambda *machine: self.whole.geometry(*machine)[views])
+        return HybridExample(made.scan, made.grid, made.truth, few=few)
 
 
 def interleaved(shape: tuple[int, int, int], count: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,13 +14,13 @@ from ..errors import InputError
 from ..networks.restoration import FACTOR, RestorationNetwork
 from .losses import error_left
 from .pairs import Pair
+from .places import in_body
 from .steps import PATIENCE, follow, no_number, risen_and_fallen
 
 CROP, BATCH = 64, 2
 LATE_SHARE = 0.75
 """Of the crops, those of converged volumes."""
 
-BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
 LEAST_BFLOAT16 = 32
 """Voxels of a crop from which bfloat16 is used: torch 2.13's backward pass on smaller ones has now and then given NaN on a CPU."""
 
@@ -96,11 +96,7 @@ class Restoration:
         """A crop (z, y, x) of a reconstruction and of its truth, mirrored and turned by right angles."""
         pair = self.pairs[self.rng.integers(len(self.pairs))]
         volume = pair.late if self.rng.random() < LATE_SHARE else pair.early
-        for _ in range(TRIES):
-            corner = [self.rng.integers(0, n - self.crop + 1) for n in pair.truth.shape]
-            at = tuple(slice(c, c + self.crop) for c in corner)
-            if (pair.truth[at] > BODY).mean() > LEAST_BODY:
-                break
+        at = in_body(pair.truth, (self.crop,) * 3, self.rng)
         flips, turns = self.rng.random(2) < 0.5, int(self.rng.integers(4))
         parts = (part[at].astype(np.float32)[:: 1 - 2 * int(flips[0]), :: 1 - 2 * int(flips[1])] for part in (volume, pair.truth))
         return tuple(np.ascontiguousarray(np.rot90(part, turns, (1, 2))) for part in parts)

@@ -23,13 +23,13 @@ from ..networks.compact_fixer import FACTOR, REACH, CompactNetwork, fitted, orga
 from ..networks.perceptual import PerceptualLoss
 from ..operators.ssim import ssim
 from .losses import error_left
+from .places import in_body
 from .slice_pairs import StackPair
 from .steps import PATIENCE, another_training, follow, no_number, read_state, risen_and_fallen, write_state
 
 CROP = 64
 STRUCTURE = 0.5
 WARM_UP, GRADIENT_NORM, AVERAGING = 100, 0.5, 0.999
-BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
 STATE = ("done", "identity", "weights", "average", "optimiser")
 UNTOLD = 0.3
 """Of the slices, those of which neither the organ nor the X-rays are told, so that the network can do without."""
@@ -190,15 +190,11 @@ class SliceTraining:
         index = int(rng.integers(len(self.pairs)))
         pair = self.pairs[index]
         stack, nz = pair.stacks[rng.integers(len(pair.stacks))], len(pair.truth)
-        for _ in range(TRIES):
-            z = int(rng.integers(nz))
-            corner = [int(rng.integers(0, n - self.crop + 1)) for n in pair.truth.shape[1:]]
-            at = tuple(slice(c, c + self.crop) for c in corner)
-            if (pair.truth[z][at] > BODY).mean() > LEAST_BODY:
-                break
+        at_z, *at = in_body(pair.truth, (1, self.crop, self.crop), rng)
+        z = at_z.start
         around = np.clip(np.arange(z - REACH, z + REACH + 1), 0, nz - 1)
         flip, turns = 1 - 2 * int(rng.integers(2)), int(rng.integers(4))
-        slab, truth = (np.rot90(part[..., ::flip], turns, (-2, -1)) for part in (stack[around][:, *at], pair.truth[z][at]))
+        slab, truth = (np.rot90(part[..., ::flip], turns, (-2, -1)) for part in (stack[around][:, *at], pair.truth[z, *at]))
         xrays, organ = self._told(index, rng)
         return slab.astype(np.float32), truth.astype(np.float32), xrays, (z + 0.5) / nz, organ
 

@@ -31,11 +31,11 @@ from ..operators.ssim import ssim
 from .data import Example
 from .learning import Alone, Learning
 from .losses import seen_squares
+from .places import in_body
 
 DECAY, BETAS = 0.05, (0.9, 0.95)
 """Of AdamW; biases, norms and tokens do not decay."""
 
-BODY, LEAST_BODY, TRIES = 0.3, 0.08, 4
 LEAST_LOSSES = (1e-6, 1e-4, 1e-3)
 """Of a first volume, added to its own: a box where it is right asks for nothing."""
 
@@ -167,7 +167,7 @@ class XGRMTraining(Learning):
     def losses_of(self, example: Example, rng: np.random.Generator) -> Losses:
         """The losses of a box of an example, which is drawn, and of its X-rays."""
         size, device = self.network.size, self.network.device
-        at = self._place(example.truth, rng)
+        at = in_body(example.truth, [min(self.settings.box, n) for n in example.truth.shape], rng)
         part = part_of(example.grid, [along.start for along in at], [along.stop - along.start for along in at])
         box, truth = Box.of(example.scan.geometry), torch.from_numpy(example.truth[at].astype(np.float32)).to(device)
         views = posed(example.scan, box, size.edge, size.patch).to(device)
@@ -188,16 +188,6 @@ class XGRMTraining(Learning):
         if self.network.size.head != GAUSSIANS or not self.settings.xrays:
             return rays.losses(volume, volume, truth)
         return rays.losses(volume, gaussians(raw, rays.part, 0, rays.mu_water), truth)
-
-    def _place(self, truth: np.ndarray, rng: np.random.Generator) -> tuple[slice, ...]:
-        """Where a box lies; of some tries the first with body in it."""
-        shape = [min(self.settings.box, n) for n in truth.shape]
-        for _ in range(TRIES):
-            first = [int(rng.integers(n - edge + 1)) for n, edge in zip(truth.shape, shape)]
-            at = tuple(slice(start, start + edge) for start, edge in zip(first, shape))
-            if (truth[at] > BODY).mean() > LEAST_BODY:
-                break
-        return at
 
     def save(self, path, card: dict) -> None:
         """Write the averaged weights, with a card of JSON values to which is added how they were trained."""
