@@ -19,6 +19,7 @@ from SparseCTReconLib.operators import projector
 from SparseCTReconLib.training import learning
 from SparseCTReconLib.training.data import Example
 from SparseCTReconLib.training.losses import seen_squares
+from SparseCTReconLib.training.places import in_body
 from SparseCTReconLib.training.steps import PATIENCE
 from SparseCTReconLib.training.xgrm import Losses, Settings, XGRMTraining, around, part_of
 
@@ -117,10 +118,10 @@ def test_what_is_lowered_is_their_weighted_sum(played):
     assert without.squares > 0 and without.photometric == without.structure == 0
 
 
-def test_boxes_come_from_everywhere_and_rather_from_where_the_body_is(played):
-    learner, rng, truth = training(played, box=4), np.random.default_rng(0), np.zeros((12, 12, 12))
+def test_boxes_come_from_everywhere_and_rather_from_where_the_body_is():
+    rng, truth = np.random.default_rng(0), np.zeros((12, 12, 12))
     truth[:5, :5, :5] = 1
-    places = [learner._place(truth, rng) for _ in range(300)]
+    places = [in_body(truth, (4, 4, 4), rng) for _ in range(300)]
     assert {along.start for at in places for along in at} == set(range(9))
     assert all(along.stop - along.start == 4 for at in places for along in at)
     at_random = np.mean([(truth[z : z + 4, y : y + 4, x : x + 4] > 0).mean() > 0.08 for z, y, x in np.ndindex(9, 9, 9)])
