@@ -97,9 +97,13 @@ def logic(host):
 
 
 @pytest.fixture
-def actor(logic):
-    """Let the logic's jobs run by a worker that acts; set its traits on the returned object."""
+def actor(logic, monkeypatch):
+    """Let the logic's jobs run by a worker that acts, and be asked at once; set its traits on the returned object."""
     from acting_worker import Script, new_worker
+    from SparseCTReconPanel import run, volumes_run
+
+    for module in (run, volumes_run):
+        monkeypatch.setattr(module, "POLL_INTERVAL_MS", 1)
 
     script = Script()
     logic.newTransport = new_worker(script)
@@ -124,7 +128,7 @@ def until(host):
         while not condition():
             assert time.monotonic() < end, "it did not come about in time"
             host.process_events()
-            time.sleep(0.005)
+            time.sleep(0.001)
 
     return wait
 

@@ -7,11 +7,20 @@ import pytest
 from SparseCTReconLib.jobs.client import JobState
 
 
+@pytest.fixture
+def known_packages(host, monkeypatch):
+    """What is installed is not looked up for each job."""
+    from SparseCTReconPanel import dependencies
+
+    monkeypatch.setattr(dependencies, "missing", list)
+
+
 @pytest.mark.slow
-def test_a_hundred_jobs_come_through_the_queue(slicer, ct, logic, actor, until, tmp_path):
+def test_a_hundred_jobs_come_through_the_queue(slicer, ct, logic, actor, known_packages, until):
     def open_files():
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
+    actor.previews = 1
     first = logic.start(ct, method="fdk")
     until(lambda: not first.active)
     before = open_files()
