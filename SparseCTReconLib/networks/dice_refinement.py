@@ -46,22 +46,16 @@ def refined(network: DiCE, features: Features, scan: Scan, box: Box, steps: int)
     matrix = box.voxels(grid).to(network.device)
     index = torch.stack(torch.meshgrid(*(torch.arange(EDGE, device=network.device),) * 3, indexing="ij")[::-1], dim=-1)
     points = index.reshape(-1, 3).float() @ matrix[:, :3].T + matrix[:, 3]
-    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
     begun = features.volume.detach()
     volume = begun.clone().requires_grad_()
     size = float(begun.square().mean()) + 1e-12
     optimiser = torch.optim.Adam([volume], lr=RATE * size**0.5)
     unit, scale = network.configuration.top * scan.mu_water, float(y.square().sum()) or 1.0
     for _ in range(steps):
-        for parameter in learnt:
-            parameter.requires_grad_(False)
         with torch.enable_grad():
             values = network.decode(features._replace(volume=volume), points[None])[0]
             misfit = (A(values.clamp(min=0).view(A.volume_shape) * unit) - y).square().sum() / scale
             loss = misfit + ANCHOR * (volume - begun).square().mean() / size
-        optimiser.zero_grad()
-        loss.backward()
+        (volume.grad,) = torch.autograd.grad(loss, volume)
         optimiser.step()
-        for parameter in learnt:
-            parameter.requires_grad_(True)
         yield features._replace(volume=volume.detach().clone()), float(misfit.detach()) ** 0.5
