@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,9 +177,10 @@ def _finish(going, network, held_out: list, out: Path, asked: Asked, report: Con
 
 
 def command_of(asked: Asked) -> str:
-    """The command that trains the same again; files without their folders, which may name people."""
-    words = ["sparsectrecon train", asked.name, *(path.name for path in asked.cts)]
-    words += [f"--{name} {path.name}" for name, path in (("config", asked.config), ("start", asked.start), ("out", asked.out)) if path]
+    """The command that trains the same again, for a shell; files without their folders, which may name people."""
+    words = ["sparsectrecon", "train", asked.name, *(path.name for path in asked.cts)]
+    for name, path in (("config", asked.config), ("start", asked.start), ("out", asked.out)):
+        words += [f"--{name}", path.name] if path else []
     told = {key: value for key, value in asked.changes.items() if not key.startswith(("output.", "data.c", "machine."))}
     changes = [f"{key}={Path(value).name if key == 'network.start' else value}" for key, value in told.items()]
-    return " ".join([*words, *(["--set", *changes] if changes else [])])
+    return shlex.join([*words, *(["--set", *changes] if changes else [])])

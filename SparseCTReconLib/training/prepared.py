@@ -199,7 +199,8 @@ def alike(ct: Volume, recipe: Recipe) -> list[np.ndarray]:
 
 def _centres(ct: Volume, body: np.ndarray, recipe: Recipe) -> Iterator[np.ndarray]:
     """LPS positions of the crops' middles: on the body's in the axial plane, evenly along the CT."""
-    index = np.argwhere(body)[:, ::-1].mean(axis=0)
+    others = ((0, 1), (0, 2), (1, 2))  # than x, than y, than z
+    index = [np.average(np.arange(n), weights=body.sum(axis=axes)) for n, axes in zip(body.shape[::-1], others)]
     middle = ct.grid.index_to_world[:3] @ [*index, 1]
     ends = ct.grid.corners_mm()[:, 2]
     length = float(np.ptp(ends))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -72,6 +73,20 @@ def test_a_crop_is_centred_on_the_body_and_what_lies_beyond_the_ct_is_air():
     np.testing.assert_allclose(bone_mm(crop), [4, 3, 2], atol=1.5)
     (small,) = alike(ct((9, 9, 9), (2.0,) * 3), Recipe(30, 2.0))
     assert (small[:8] == 0).all() and (small[-8:] == 0).all() and small.max() > 0.8 * TOP
+
+
+def test_the_middle_of_a_large_body_is_found_in_little_memory():
+    """A CT of 512 x 512 x 1000 voxels has a hundred million of body, whose places must not be listed."""
+    large = ct((60, 70, 80))
+    large.array[:] = 0
+    large.array[:, :, :20] = -1000
+    body = large.array > -500
+    tracemalloc.start()
+    (centre,) = prepared._centres(large, body, Recipe(80, 2.0))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(centre, [40.0 + 20.0, -30.0, 500.0])
+    assert most < 2 * body.nbytes
 
 
 def test_a_long_ct_gives_crops_one_above_the_other():

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,6 +175,13 @@ def test_the_command_in_a_card_names_no_folders():
     changes = {"network.start": "/home/somebody/w.safetensors", "output.logs": "/home/somebody/logs", "training.rate": "1e-4"}
     said = command_of(Asked("dice", Path("/home/somebody/dice.toml"), changes, [Path("/home/somebody/cts")]))
     assert said == "sparsectrecon train dice cts --config dice.toml --set network.start=w.safetensors training.rate=1e-4"
+
+
+def test_the_command_in_a_card_can_be_given_to_a_shell_as_it_is():
+    changes = {"data.held_out": "['one two', 'three*']", "scans.voxels": "[64, 96]"}
+    said = command_of(Asked("xgrm", Path("my xgrm.toml"), changes))
+    told = ["data.held_out=['one two', 'three*']", "scans.voxels=[64, 96]"]
+    assert shlex.split(said) == ["sparsectrecon", "train", "xgrm", "--config", "my xgrm.toml", "--set", *told]
 
 
 def test_names_with_dots_are_kept_out_one_by_one(tmp_path):
