@@ -51,6 +51,7 @@ def importMaps(folder, resultNode):
         display.SetAutoWindowLevel(False)
         display.SetWindowLevel(ends[1] - ends[0], (ends[0] + ends[1]) / 2)
         if name == "determined":
+            display.SetInterpolate(False)  # between -1 and a share that is clear lie shares that are not
             display.SetAutoThreshold(False)
             display.SetThreshold(_EXAMINED, 2 * ends[1])
             display.SetApplyThreshold(True)
