@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from poses import rotation
 
 from SparseCTReconLib.formats.dicom_writing import write_series
 from SparseCTReconLib.grid import Grid, Volume
@@ -97,7 +98,9 @@ def errors_by_dciodvfy(path):
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not installed: apt install dicom3tools")
 def test_dciodvfy_finds_no_error_in_a_series_and_finds_what_is_missing_in_a_broken_one(series, tmp_path):
-    for path in series.iterdir():
+    oblique = Grid((5, 4, 3), (0.8, 0.9, 1 / 3), (-10.5, 20, 30), rotation((1, 2, -1), 0.3))
+    write_series(Volume(np.zeros(oblique.shape, np.float32), oblique), tmp_path / "derived", like=series)
+    for path in [*(tmp_path / "derived").iterdir(), *series.iterdir()]:
         assert errors_by_dciodvfy(path) == []
     dataset = pydicom.dcmread(path)
     del dataset.ImageType, dataset.PixelSpacing
