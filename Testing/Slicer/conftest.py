@@ -1,5 +1,7 @@
 """Fixtures of the Slicer side: the test host once for the session, a scene for each test, an oblique CT, a worker that acts."""
 
+import functools
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -30,6 +32,8 @@ def session_host(tmp_path_factory):
     import SparseCTReconPanel.run
 
     SparseCTReconPanel.run.POLL_INTERVAL_MS = 10
+    for name in ("version", "requires"):  # what is installed stays so; every panel and every job asks for all of it
+        setattr(importlib.metadata, name, functools.cache(getattr(importlib.metadata, name)))
     started.load(ROOT / "SparseCTRecon" / "SparseCTRecon.py")
     return started
 
