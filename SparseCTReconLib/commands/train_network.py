@@ -59,12 +59,12 @@ def train_network(asked: Asked, console: Console, report: Console) -> Path:
     plan = plan_of(asked)
     out = weights_place(plan.output.weights)
     work = absolute(plan.output.work) if plan.output.work else out.with_suffix(".training")
-    check_place(out)
     going = course(plan, work)
     network = going.network()
     going.check(network)
     paths = parted([absolute(path) for path in plan.data.cts], plan.data.held_out)
     fabric = machines.begin(plan.machine)
+    machines.by_the_first(fabric, lambda: check_place(out))
     if fabric.global_rank:
         console, report = Console(quiet=True), Console(quiet=True)
     cts, held_out = _prepared(plan, paths, fabric, console)

@@ -132,18 +132,27 @@ def claim(folder: Path, named: dict, how: str = "--work") -> None:
     Raises
     ------
     InputError
-        Where it is another training's.
+        Where it is another training's, or cannot be written.
     """
     place = folder / NAMED
+    check_place(place)
     if not place.exists():
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} holds something else: give another folder with {how}", "bad-output")
         folder.mkdir(parents=True, exist_ok=True)
         write_json(place, named)
-    elif json.loads(place.read_text(encoding="utf-8")) != named:
+    elif _named(place) != named:
         raise InputError(
             f"{folder} belongs to a training with other CTs or another seed: delete it, or give another with {how}", "bad-output"
         )
+
+
+def _named(place: Path) -> dict | None:
+    """What a working folder says that it is of; None where that is damaged."""
+    try:
+        return json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _pairs(files: list[Path], count: int, seed: int, folder: Path, console: Console) -> list:
