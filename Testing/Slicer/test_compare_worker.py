@@ -1,4 +1,7 @@
-"""Comparisons with a real worker and a played TotalSegmentator: what goes wrong is a sentence in the panel, and the scene as it was."""
+"""Comparisons with a real worker and a played TotalSegmentator: what goes wrong is a sentence in the panel, and the scene as it was.
+
+Workers under QProcess are cancelled and asked by a script; the others are forked, which saves the time that libraries take to load.
+"""
 
 import json
 from pathlib import Path
@@ -52,6 +55,7 @@ def state(slicer):
     ]
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(
     ("mood", "sentence"),
     [
@@ -70,6 +74,7 @@ def test_a_segmenter_that_fails_is_a_sentence_with_what_to_do(slicer, said, monk
     assert sentence.casefold() in found.casefold() and found.endswith(".") and "Traceback" not in found
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_gpu_that_is_asked_for_and_is_not_there_is_said(slicer, compare, said, monkeypatch):
     monkeypatch.setenv("PLAYED_SEGMENTER", "no-gpu")
     compare.parameters.device = "cuda"
@@ -77,6 +82,7 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_said(slicer, compare, said,
     assert "finds no GPU" in said()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_result_without_organs_is_compared_with_a_warning(slicer, compare, said, monkeypatch):
     monkeypatch.setenv("PLAYED_SEGMENTER", "empty-recon")
     reference_and_results(slicer, 1)
@@ -84,6 +90,7 @@ def test_a_result_without_organs_is_compared_with_a_warning(slicer, compare, sai
     assert compare.ui.compareTable.item(0, 2).text() == "0.000"
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_volumes_on_different_grids_are_compared_on_the_result_s(slicer, compare, said):
     add_volume(slicer, "CT", np.repeat(np.repeat(np.repeat(body(), 2, 0), 2, 1), 2, 2), (1, 1, 1), (9.5, -20.5, 29.5))
     add_volume(slicer, "Result", body().astype(np.float32) + 10, attributes={"SparseCTRecon.method": "fdk"})
@@ -92,12 +99,14 @@ def test_volumes_on_different_grids_are_compared_on_the_result_s(slicer, compare
     assert rmse == pytest.approx(10, abs=0.1)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_reference_that_does_not_overlap_is_said(slicer, said):
     reference, _results = reference_and_results(slicer, 1)
     reference.SetOrigin(4000, 0, 0)
     assert "do not overlap" in said("compareButton")
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_voxels_that_are_no_numbers_are_said(slicer, said):
     voxels = body().astype(np.float32)
     voxels[3, 3, 3] = np.nan
@@ -119,6 +128,7 @@ def test_a_segmenter_that_is_cancelled_leaves_nothing_behind(slicer, compare, un
     assert state(slicer) == before and not compare.comparison.folder.exists()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_reference_is_segmented_once_for_all_comparisons(slicer, compare, said, monkeypatch, tmp_path):
     monkeypatch.setenv("PLAYED_CALLS", str(tmp_path / "calls"))
     reference, results = reference_and_results(slicer, 1)

@@ -7,7 +7,7 @@ from SparseCTReconLib.grid import Grid
 from SparseCTReconLib.jobs.client import JobState
 
 pytest.importorskip("vtk", reason="slicer-core is not installed (extra slicer-test)")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_workers")]
 
 
 @pytest.fixture
