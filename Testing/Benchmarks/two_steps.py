@@ -2,9 +2,10 @@
 
 `python Testing/Benchmarks/two_steps.py TARGET_FOLDER --others CT [CT ...] --held-out NAME [NAME ...] [--pretraining 1500] [--steps 500]`
 
-Networks of the size "views-alone", which are shown no first volume, as in the paper, on few voxels. Pretrained on the others, they are finetuned
-on the target's CTs; from scratch they learn from the target's alone, with the views that a user would have, as long as both steps or as long as
-everything together. PSNR and SSIM of the CTs that are held out, from 6, 8 and 10 views over half a circle, see `training/held_out.py`.
+Networks of the size "views-alone", which are shown no first volume, as in the paper, on few voxels. Pretrained on the others, they are
+finetuned on the target's CTs; from scratch they learn from the target's alone, with the views that a user would have, as long as both steps
+or as long as everything together. PSNR and SSIM of the CTs that are held out, from 6, 8 and 10 views over half a circle, see
+`training/held_out.py`.
 """
 
 import argparse
@@ -93,7 +94,8 @@ def main():
         f"pretrained {P} steps on others, both steps with {S}": finetuned("both_steps", pretrained, (S, S)),
     }
     head = ["variant", *(f"{views} views: {what}" for views in (6, 8, 10) for what in ("PSNR, dB", "SSIM"))]
-    report(f"{chosen.voxels} voxels cubed, half a circle, {len(chosen.held_out)} CTs held out", head, [[n, *figures(p)] for n, p in variants.items()])
+    title = f"{chosen.voxels} voxels cubed, half a circle, {len(chosen.held_out)} CTs held out"
+    report(title, head, [[name, *figures(path)] for name, path in variants.items()])
 
 
 if __name__ == "__main__":
