@@ -10,6 +10,8 @@ from cli_cases import ISOCENTRE, refused, run
 from SparseCTReconLib import Grid, Volume, write_volume
 from SparseCTReconLib.evaluation import segmentation
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 
 def test_evaluate_prints_and_writes_figures_with_their_conventions(tmp_path, ct, capsys):
     assert run("evaluate", ct, ct, "--json", tmp_path / "figures.json") == 0
