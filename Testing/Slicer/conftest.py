@@ -146,6 +146,16 @@ def panel(host, request):
 
 
 @pytest.fixture
+def acting_panel(panel, actor, ct):
+    """The panel with a CT and a worker that acts."""
+    from acting_worker import new_worker
+
+    panel.logic.newTransport = new_worker(actor)
+    panel.ui.inputSelector.setCurrentNode(ct)
+    return panel
+
+
+@pytest.fixture
 def until(host):
     """Let the event loop run until something is so."""
 

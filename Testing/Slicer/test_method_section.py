@@ -12,16 +12,6 @@ from SparseCTReconLib import machine, methods
 from SparseCTReconLib.jobs.spec import parse_spec
 
 
-@pytest.fixture
-def acting_panel(panel, actor, ct):
-    """The panel with a CT and a worker that acts."""
-    from acting_worker import new_worker
-
-    panel.logic.newTransport = new_worker(actor)
-    panel.ui.inputSelector.setCurrentNode(ct)
-    return panel
-
-
 def form_of(panel):
     from SparseCTReconPanel.method_section import MethodSection
 

@@ -8,16 +8,6 @@ from SparseCTReconLib.jobs.spec import parse_spec
 
 
 @pytest.fixture
-def acting_panel(panel, actor, ct):
-    """The panel with a CT and a worker that acts."""
-    from acting_worker import new_worker
-
-    panel.logic.newTransport = new_worker(actor)
-    panel.ui.inputSelector.setCurrentNode(ct)
-    return panel
-
-
-@pytest.fixture
 def roi(slicer):
     """A box of 20 x 30 x 10 mm, turned, about a point in the oblique CT."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
