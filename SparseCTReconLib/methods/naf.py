@@ -197,8 +197,8 @@ class Run:
         self.cube, self.spent, self.spent_before = UnitCube(grid), 0.0, 0.0
         self.start = None
         if options.start == "admm-tv":
-            mend = mend or restoration.restorer(options.restoration, scan.views, scan.mu_water)
-            self.start = StartingVolume(scan, grid, mend)
+            restorer = None if mend else restoration.restorer(options.restoration, scan.views, scan.mu_water)
+            self.start = StartingVolume(scan, grid, mend or restorer, coarser=mend is None)
         self.begins = self.start.passes if self.start else 0
         """Of its states: those before the field learns from the projections."""
         if self.start and device != "cpu":
@@ -231,7 +231,7 @@ class Run:
         done = start.resume(resume) if resume else 0
         for step, state in enumerate(start.states(done), start=done + 1):
             stage = "iterating" if step <= start.unmended else "iterating after restoration"
-            metrics = {"residual": state.residual / start.scale}
+            metrics = {"residual": start.residual(state)}
             arrays = partial(lambda state, step: {**start.arrays(state), "step": np.array(step)}, state, step)
             spent = yield State(stage, step, self.steps, partial(start.means, state), metrics, arrays, facts=start.facts(step))
             self.spent = spent or 0.0

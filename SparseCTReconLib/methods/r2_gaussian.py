@@ -140,7 +140,7 @@ class Run:
         done = start.resume(resume) if resume else 0
         for self.step, state in enumerate(start.states(done), start=done + 1):
             arrays = partial(lambda state, step: {**start.arrays(state), "step": np.array(step)}, state, self.step)
-            metrics = {"residual": state.residual / start.scale}
+            metrics = {"residual": start.residual(state)}
             self.spent = (yield State("iterating", self.step, self.steps, partial(start.means, state), metrics, arrays)) or 0.0
 
     def _learn(self, training: CloudTraining, mu: np.ndarray) -> Iterator[State]:

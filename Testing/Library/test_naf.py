@@ -14,7 +14,7 @@ from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import mci
 from SparseCTReconLib.fields.head import Head
 from SparseCTReconLib.grid import Grid
-from SparseCTReconLib.methods import naf
+from SparseCTReconLib.methods import naf, starting_volume
 from SparseCTReconLib.methods.naf import FINAL_RATE, HEADS, NAFOptions, Run
 from SparseCTReconLib.methods.reconstruct import prepare
 from SparseCTReconLib.methods.starting_volume import StartingVolume
@@ -164,6 +164,31 @@ def test_mending_goes_on_exactly_from_every_pass(tiny, few):
         resumed = StartingVolume(scan, grid, lambda mu: 1.02 * mu)
         assert len(list(resumed.states(resumed.resume(kept[step - 1])))) == through.passes - step
         np.testing.assert_array_equal(resumed.solver.state.x, through.solver.state.x)
+
+
+def test_a_large_grid_with_few_views_begins_on_a_coarser_one_and_goes_on_exactly(tiny, monkeypatch):
+    monkeypatch.setattr(starting_volume, "LEAST", max(tiny[1].size) // 2)
+    monkeypatch.setattr(starting_volume, "FINER_PASSES", 3)
+    scan, grid, shapes = scan_of(Phantom(11.0), circular(views=1)), tiny[1], []
+
+    def mend(mu):
+        shapes.append(mu.shape)
+        return 1.02 * mu
+
+    through = StartingVolume(scan, grid, mend, coarser=True)
+    kept = []
+    for step, state in enumerate(through.states(), start=1):
+        kept.append({name: np.array(array) for name, array in (through.arrays(state) | {"step": step}).items()})
+        assert through.means(state).shape == grid.shape and 0 < through.residual(state) < 1.1
+    coarse = through.coarse
+    assert shapes == 4 * [coarse.shape] + 3 * [grid.shape] and coarse.shape == tuple(n // 2 for n in grid.shape)
+    assert len(kept) == through.passes == coarse.passes + 3 + 3 * 10 and through.unmended == coarse.unmended
+    assert kept[coarse.passes]["x"].shape == grid.shape
+    for step in (1, coarse.unmended + 3, coarse.passes - 1, coarse.passes, coarse.passes + 2, coarse.passes + 3, coarse.passes + 17):
+        resumed = StartingVolume(scan, grid, mend, coarser=True)
+        assert len(list(resumed.states(resumed.resume(kept[step - 1])))) == through.passes - step
+        np.testing.assert_array_equal(resumed.solver.state.x, through.solver.state.x)
+    assert StartingVolume(scan, grid, mend).coarse is None and StartingVolume(scan, grid, coarser=True).coarse is None
 
 
 def test_the_start_is_mended_in_every_round_and_the_data_agree_again(tiny):
