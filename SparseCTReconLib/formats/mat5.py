@@ -112,6 +112,8 @@ class _Reader:
             if math.prod(shape) != len(values):
                 raise ValueError(f"{name[:40]!r} has {len(values)} numbers in an array of {shape}")
             if kind == _CHAR:
+                if values.dtype.kind == "f":
+                    raise ValueError(f"{name[:40]!r} has letters that are no whole numbers")
                 return name, "".join(chr(c) for c in values[:4096] if c < 0xD800)
             return name, values.reshape(shape, order="F")
         return name, None

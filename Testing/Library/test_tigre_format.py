@@ -55,6 +55,15 @@ def test_a_matlab_file_is_the_same_scan(tmp_path, compressed):
     np.testing.assert_array_equal(scan.projections, scan_files.projections())
 
 
+def test_a_text_whose_letters_are_fractions_is_a_damaged_file(tmp_path):
+    file = scan_files.tigre_mat(tmp_path / "scan.mat", compressed=False, mode="c")
+    letter, fraction = b"\x10\0\1\0c\0\0\0", b"\x07\0\4\0" + np.float32(1.5).tobytes()
+    assert file.read_bytes().count(letter) == 1
+    file.write_bytes(file.read_bytes().replace(letter, fraction))
+    with pytest.raises(InputError, match="damaged or cut file of MATLAB's .*letters that are no whole numbers"):
+        read_scan(file)
+
+
 def test_an_archive_is_the_same_scan(tmp_path):
     check_markers(read_scan(scan_files.tigre_npz(tmp_path / "scan.npz")))
 
