@@ -25,17 +25,21 @@ class CorrectionsSection(Section):
         self._rows = {}
         self._run = None
         ui = self.ui
+        self._findTip = ui.findOffsetButton.toolTip
         ui.correctionsButton.connect("contentsCollapsed(bool)", lambda collapsed: collapsed or self.update())
         ui.findOffsetButton.connect("clicked(bool)", lambda *_: self._begin(self._findOffset))
         ui.correctButton.connect("clicked(bool)", lambda *_: self._begin(self._correct))
 
     def update(self):
         ui = self.ui
-        if not ui.correctionsButton.collapsed and not self._rows and not dependencies.missing():
+        if ui.correctionsButton.collapsed:
+            return
+        missing = [] if self._rows else dependencies.missing()
+        if not missing and not self._rows:
             self._makeRows()
-        valid, reason = self._isValid()
+        valid, reason = self._isValid(missing)
         for button, tip in (
-            (ui.findOffsetButton, ui.findOffsetButton.toolTip),
+            (ui.findOffsetButton, self._findTip),
             (ui.correctButton, _("Make a corrected scan beside this one.")),
         ):
             button.enabled = valid
@@ -94,9 +98,8 @@ class CorrectionsSection(Section):
             form.addRow(qt.QLabel(f"{kind.title}:"), row)
             self._rows[kind.name] = modes, parameters
 
-    def _isValid(self):
+    def _isValid(self, missing):
         """(True, "") or (False, why nothing can be corrected, in one sentence)."""
-        missing = dependencies.missing()
         if missing:
             return False, _("Python packages are missing ({names}): press Apply once, which installs them.").format(
                 names=", ".join(missing)

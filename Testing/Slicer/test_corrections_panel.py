@@ -84,6 +84,19 @@ def test_without_a_scan_the_buttons_say_what_is_missing(panel, ct):
     assert "Choose a scan" in panel.ui.correctButton.toolTip
 
 
+def test_tips_come_back_and_packages_are_looked_up_once(ready, monkeypatch):
+    from SparseCTReconPanel import dependencies
+
+    scan, tips = ready.parameterNode.scanVolume, [button.toolTip for button in (ready.ui.findOffsetButton, ready.ui.correctButton)]
+    monkeypatch.setattr(dependencies, "missing", lambda: pytest.fail("packages were looked up again"))
+    ready.parameterNode.scanVolume = None
+    section(ready).update()
+    assert "Choose a scan" in ready.ui.findOffsetButton.toolTip
+    ready.parameterNode.scanVolume = scan
+    section(ready).update()
+    assert [button.toolTip for button in (ready.ui.findOffsetButton, ready.ui.correctButton)] == tips
+
+
 def test_what_is_wrong_is_said_and_starts_nothing(ready, actor, host):
     ready.ui.correctButton.click()
     section(ready).choose("scatter", "on", "fraction")
