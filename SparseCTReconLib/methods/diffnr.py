@@ -94,7 +94,7 @@ class DiffNRNAF(_DiffNR):
     title = "DiffNR on NAF"
     summary = "A neural field, repaired slice by slice by a pretrained network and drawn to the repaired volume while it learns."
     Options = DiffNRNAFOptions
-    presets = {"recommended": {}, "from-scratch": {"start": "nothing", "iterations": 1000}}
+    presets = {"recommended": {}, "from-scratch": {"start": "nothing", "iterations": 1000, "every": 4, "strength": 2.0}}
 
     def backbone(self, options):
         values = {"iterations": options.iterations, "seed": options.seed}
