@@ -19,6 +19,9 @@ from ..scan import Scan
 LEAST = 64
 """Voxels along its longest axis that a coarse grid has; the networks that ship have learnt on as many."""
 
+REFINING = 60
+"""Passes of ADMM-TV on a finer grid, from the coarser one's volume on."""
+
 COARSEST_PIXEL = 1.5
 """In voxels, at the isocentre: pixels that are larger are left as they are."""
 
@@ -26,9 +29,14 @@ COARSEST_PIXEL = 1.5
 def problems(scan: Scan, grid: Grid) -> list[tuple[Scan, Grid]]:
     """The scan on its grid, last, and before it the same on ever larger pixels and voxels, the coarsest first."""
     found = [(scan, grid)]
-    while max(found[0][1].size) >= 2 * LEAST:
+    while can_be_halved(found[0][1]):
         found.insert(0, halved(*found[0]))
     return found
+
+
+def can_be_halved(grid: Grid) -> bool:
+    """Whether a grid of half as many voxels along each axis is still large enough to begin on."""
+    return max(grid.size) >= 2 * LEAST
 
 
 def halved(scan: Scan, grid: Grid) -> tuple[Scan, Grid]:

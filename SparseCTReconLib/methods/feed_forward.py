@@ -1,7 +1,7 @@
 """What methods have in common whose network makes a volume of a few views in one pass: the stages of `rounds`.
 
 Where a network betters a first volume, a large grid is begun on coarser ones (`coarse_to_fine`): all rounds on the coarsest, and on each
-finer one some passes of ADMM-TV and one round more.
+finer one some passes of ADMM-TV and one round more, with half as many passes of agreement.
 """
 
 from __future__ import annotations
@@ -24,13 +24,10 @@ from ..networks.posed_views import LEAST_VIEWS
 from ..scan import Scan
 from .agreement import Wish
 from .base import Method, MethodOptions, State, option, require_more
-from .coarse_to_fine import interpolated, problems
+from .coarse_to_fine import REFINING, interpolated, problems
 from .rounds import Learned, Rounds, with_more
 
 log = logging.getLogger(__name__)
-
-REFINING = 60
-"""Passes of ADMM-TV on a finer grid, before the network is asked there; and half as many of agreement as on the coarsest behind it."""
 
 
 class FeedForwardOptions(MethodOptions):

@@ -30,16 +30,13 @@ from ..classical.admm_tv import ADMMState
 from ..operators.averaging import neighbour_weight, voxel_means
 from .admm_tv import ADMMTVOptions, Solver
 from .agreement import Agreement, Wish
-from .coarse_to_fine import LEAST, halved, interpolated
+from .coarse_to_fine import REFINING, can_be_halved, halved, interpolated
 
 FEW = 0.125
 """Views over the grid's largest number of voxels along an axis, below which total variation is reweighted."""
 
 ROUNDS, ROUNDS_OF_FEW, FINER_ROUNDS = 2, 4, 3
 """Of mending and agreeing; where total variation is reweighted; and behind such rounds on a coarser grid."""
-
-FINER_PASSES = 60
-"""Of ADMM-TV from a coarser grid's volume on."""
 
 WISH = Wish(passes=10, smoothness=0.5, closeness=1.0, edges=True)
 
@@ -66,9 +63,9 @@ class StartingVolume:
         self.solver = Solver(scan, grid, options)
         self.mend = mend
         self.coarse: StartingVolume | None = None
-        if mend and coarser and few and max(grid.size) >= 2 * LEAST:
+        if mend and coarser and few and can_be_halved(grid):
             self.coarse = StartingVolume(*halved(scan, grid), mend, coarser, few)
-        self.turns = [FINER_PASSES] if self.coarse else options.turns(scan.views)
+        self.turns = [REFINING] if self.coarse else options.turns(scan.views)
         self.rounds = (FINER_ROUNDS if self.coarse else ROUNDS_OF_FEW if few else ROUNDS) if mend else 0
         self.agreement: Agreement | None = None
         """Of the present round."""

@@ -103,7 +103,7 @@ def feed(read: Callable[[], object], file: Path, folder: Path, seconds: int) -> 
     """Call `read` with ever changing content of `file` for some seconds, then end the process: with 0, or with a fault in `folder`, beside
     the inputs that reached new code."""
     import atheris
-    from fuzz_readers import ADDRESS_SPACE_MB, HANG_S, _peak_mb, _virtual_mb
+    from fuzz_readers import ADDRESS_SPACE_MB, HANG_S, peak_mb, virtual_mb
 
     from SparseCTReconLib import InputError
 
@@ -115,9 +115,9 @@ def feed(read: Callable[[], object], file: Path, folder: Path, seconds: int) -> 
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     (corpus / "seed").write_bytes(file.read_bytes())
-    limit = (_virtual_mb() + ADDRESS_SPACE_MB) << 20
+    limit = (virtual_mb() + ADDRESS_SPACE_MB) << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    limits = {"max_total_time": seconds, "timeout": int(HANG_S), "rss_limit_mb": int(_peak_mb()) + MOST_MB, "max_len": LONGEST}
+    limits = {"max_total_time": seconds, "timeout": int(HANG_S), "rss_limit_mb": int(peak_mb()) + MOST_MB, "max_len": LONGEST}
     told = [f"-{key}={value}" for key, value in limits.items()]
     atheris.Setup([sys.argv[0], *told, "-print_final_stats=1", f"-artifact_prefix={folder}/fault-", str(corpus)], one)
     atheris.Fuzz()

@@ -111,10 +111,10 @@ def feed(name: str, inputs: int, first: int, seed: int, folder: Path) -> int:
     whole = {file: file.read_bytes() for file in files}
     if not isinstance(read_scan(path), Scan):
         raise SystemExit(f"{name}: its own scan is not read")
-    limit = (_virtual_mb() + ADDRESS_SPACE_MB) << 20
+    limit = (virtual_mb() + ADDRESS_SPACE_MB) << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.signal(signal.SIGALRM, _hang)
-    before = _peak_mb()
+    before = peak_mb()
     counts = {"scans": 0, "sentences": 0, "faults": 0}
     slowest = 0.0
     for number in range(first, inputs):
@@ -124,7 +124,7 @@ def feed(name: str, inputs: int, first: int, seed: int, folder: Path) -> int:
         (folder / "current").write_bytes(code)
         (folder / "number").write_text(str(number))
         if number % 100 == 0 or number == first:
-            _say_counts(number, counts, slowest, _peak_mb() - before)
+            _say_counts(number, counts, slowest, peak_mb() - before)
         file.write_bytes(code)
         start = time.monotonic()
         outcome, why = _outcome(path)
@@ -134,7 +134,7 @@ def feed(name: str, inputs: int, first: int, seed: int, folder: Path) -> int:
         if why:
             (folder / f"fault-{number}").write_bytes(code)
             print("fault", number, why.replace("\n", "\\n").replace("\t", " "), sep="\t", flush=True)
-    growth = _peak_mb() - before
+    growth = peak_mb() - before
     if growth > MOST_MB:
         counts["faults"] += 1
         print("fault", inputs, f"the process grew by {growth} MB", sep="\t")
@@ -164,11 +164,11 @@ def _say_counts(number: int, counts: dict, slowest: float, growth: float) -> Non
     print("counts", number, *counts.values(), round(slowest, 3), round(growth, 1), 0, sep="\t", flush=True)
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _virtual_mb() -> int:
+def virtual_mb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 

@@ -53,15 +53,6 @@ def tiny():
     return tiny_scan()
 
 
-@pytest.fixture(scope="session")
-def loaded_libraries():
-    """A process that workers are forked from, begun before any test changes the environment."""
-    if sys.platform == "linux":
-        import forked_worker
-
-        forked_worker.load()
-
-
 @pytest.fixture
 def quick_workers(loaded_libraries, monkeypatch):
     """Workers of the command line do not load their libraries anew, where processes can be forked with them."""

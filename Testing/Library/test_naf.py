@@ -14,7 +14,7 @@ from SparseCTReconLib.errors import InputError
 from SparseCTReconLib.fields import mci
 from SparseCTReconLib.fields.head import Head
 from SparseCTReconLib.grid import Grid
-from SparseCTReconLib.methods import naf, starting_volume
+from SparseCTReconLib.methods import coarse_to_fine, naf, starting_volume
 from SparseCTReconLib.methods.naf import FINAL_RATE, HEADS, NAFOptions, Run
 from SparseCTReconLib.methods.reconstruct import prepare
 from SparseCTReconLib.methods.starting_volume import StartingVolume
@@ -167,8 +167,8 @@ def test_mending_goes_on_exactly_from_every_pass(tiny, few):
 
 
 def test_a_large_grid_with_few_views_begins_on_a_coarser_one_and_goes_on_exactly(tiny, monkeypatch):
-    monkeypatch.setattr(starting_volume, "LEAST", max(tiny[1].size) // 2)
-    monkeypatch.setattr(starting_volume, "FINER_PASSES", 3)
+    monkeypatch.setattr(coarse_to_fine, "LEAST", max(tiny[1].size) // 2)
+    monkeypatch.setattr(starting_volume, "REFINING", 3)
     scan, grid, shapes = scan_of(Phantom(11.0), circular(views=1)), tiny[1], []
 
     def mend(mu):

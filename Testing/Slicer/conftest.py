@@ -114,15 +114,6 @@ def actor(logic, monkeypatch):
     return script
 
 
-@pytest.fixture(scope="session")
-def loaded_libraries():
-    """A process that workers are forked from, begun before any test changes the environment."""
-    if sys.platform == "linux":
-        import forked_worker
-
-        forked_worker.load()
-
-
 @pytest.fixture
 def quick_workers(loaded_libraries, host, monkeypatch):
     """Workers are forked with their libraries, where processes can be, instead of started under QProcess; ask for it before the panel."""
