@@ -1,8 +1,7 @@
-"""What the tests of library and panel share: one thread for each of several processes and for what it starts, workers that are forked.
+"""What the tests of library and panel share: one thread for each of several processes, and a process that workers are forked from.
 
-
-Twice as many threads as cores wait for each other in turns: trainings of a few seconds took minutes. This file is read before any
-test file and the other conftests, since torch, numpy and ITK look here only when they are imported. Tests of threads set their number
+Twice as many threads as cores wait for each other in turns: trainings of a few seconds took minutes. This file is read before any test
+file and the other conftests, since torch, numpy and ITK look here only when they are imported. Tests of threads set their number
 themselves.
 """
 
